@@ -1,0 +1,40 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Errors a user can mend.
+
+Each message says what was given, what is allowed and what to do. The command line prints it in
+one line and exits with 2; the node logs it and stays alive where it can.
+"""
+
+
+class RgbxSegError(Exception):
+    """Base of every error whose message is meant for the user, not for a developer."""
+
+
+class CardError(RgbxSegError):
+    """A model card is missing, unreadable or contradicts itself."""
+
+
+class WeightsError(RgbxSegError):
+    """A weights file is missing, unreadable or does not belong to the network."""
+
+
+class EngineError(RgbxSegError):
+    """An engine or a device is unknown, or not available on this machine."""
+
+
+class FrameError(RgbxSegError):
+    """An image array has a shape, type or content that the model cannot take."""
+
+
+class MessageError(RgbxSegError):
+    """An image message contradicts itself or has an encoding that is not supported."""
+
+
+class DataError(RgbxSegError):
+    """A folder of frames, a data set or a bag is missing, incomplete or unreadable."""
+
+
+class ParameterError(RgbxSegError):
+    """A parameter has an unknown name, a wrong type or a value that is not allowed."""

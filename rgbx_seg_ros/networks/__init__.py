@@ -1,0 +1,33 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The networks by name. A new one is a module, a line here and a card in `models/`."""
+
+import difflib
+
+from torch import nn
+
+from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
+
+__all__ = ['build', 'NETWORKS']
+
+NETWORKS = {
+    'ms_irtnet': MSIRTNet,
+}
+
+
+def build(name: str, num_classes: int, **arguments) -> nn.Module:
+    """
+    Build the network `name` for `num_classes` classes, with random weights.
+
+    `arguments` are those of its constructor (the size of the backbone, for example). Raise
+    CardError for a name or an argument that does not exist.
+    """
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, 1)
+        hint = f'; did you mean {near[0]!r}?' if near else ''
+        raise CardError(f'network is {name!r}, allowed are: {", ".join(NETWORKS)}{hint}')
+    try:
+        return NETWORKS[name](num_classes, **arguments)
+    except TypeError as error:
+        raise CardError(f'network {name!r} does not take {arguments!r}: {error}') from error

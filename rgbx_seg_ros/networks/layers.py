@@ -1,0 +1,117 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Parts that several networks share.
+
+Shapes: N batch, C channels, H W height and width, L = H·W tokens in row-major order, h heads,
+d channels per head.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def to_tokens(x: torch.Tensor) -> torch.Tensor:
+    """Turn a map (N, C, H, W) into tokens (N, L, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def to_map(tokens: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Turn tokens (N, L, C) into a map (N, C, H, W) of `size` (H, W)."""
+    return tokens.transpose(1, 2).unflatten(2, size)
+
+
+def resize(x: torch.Tensor, size: tuple[int, int], align_corners: bool = False) -> torch.Tensor:
+    """Resize a map (N, C, H, W) bilinearly to `size` (H, W)."""
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=align_corners)
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` in float32 or wider: for sums over all pixels, which leave the range of fp16."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def init_linear_conv_(module: nn.Module) -> None:
+    """
+    Initialise the linear layers, 2-D convolutions and layer norms of `module`, once.
+
+    Linear: truncated normal of 0.02; convolution: normal of sqrt(2 / fan-out); biases zero.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+        elif isinstance(part, nn.Conv2d):
+            fan_out = part.weight[0, 0].numel() * part.out_channels // part.groups
+            nn.init.normal_(part.weight, std=(2.0 / fan_out) ** 0.5)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+        else:
+            continue
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+class TokenLinear(nn.Module):
+    """A linear layer on the channels of every pixel: (N, C, H, W) to (N, K, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.proj = nn.Linear(in_channels, out_channels)
+
+    def forward(self, x):
+        return to_map(self.proj(to_tokens(x)), x.shape[2:])
+
+
+class CrossModalAttention(nn.Module):
+    """
+    Linear-cost attention in which each modality is read through the other's context.
+
+    A context (N, h, d, d) is the softmax over the key channels of kᵀq/√d, summed over all tokens;
+    the tokens of one modality are multiplied with the context of the other. The operand is the
+    input itself: there is no value projection. Used by MS-IRTNet's FIIM and RXSSNet's LAM.
+    """
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.scale = (channels // heads) ** -0.5
+        # Named kv in the published weights, although the halves act as key and query.
+        self.kv1 = nn.Linear(channels, 2 * channels, bias=False)
+        self.kv2 = nn.Linear(channels, 2 * channels, bias=False)
+
+    def _context(self, tokens, projection):
+        key, query = projection(tokens).unflatten(-1, (2, self.heads, -1)).unbind(2)  # N L h d
+        # The sum over all pixels exceeds fp16's 65504, so it never runs in half precision.
+        with torch.autocast(tokens.device.type, enabled=False):
+            key, query = at_least_float32(key), at_least_float32(query)
+            score = key.permute(0, 2, 3, 1) @ query.transpose(1, 2) * self.scale  # N h d d
+            return score.softmax(dim=-2)
+
+    def forward(self, u1, u2):
+        """Return v1, v2: each of `u1`, `u2` (N, L, C) read through the other's context."""
+        context1, context2 = self._context(u1, self.kv1), self._context(u2, self.kv2)
+        return self._read(u1, context2), self._read(u2, context1)
+
+    def _read(self, tokens, context):
+        split = tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # N h L d
+        return (split @ context.to(split.dtype)).transpose(1, 2).flatten(2)  # N L C
+
+
+class ChannelEmbed(nn.Module):
+    """A 1x1 - depthwise 3x3 - 1x1 embedding beside a 1x1 residual, normalised after the sum."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.residual = nn.Conv2d(channels, channels, 1, bias=False)
+        self.channel_embed = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1),
+            nn.BatchNorm2d(channels),
+        )
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return self.norm(self.residual(x) + self.channel_embed(x))

@@ -1,0 +1,136 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+MS-IRTNet: multistage information interaction for RGB-thermal segmentation.
+
+Paper: Zhang, Liu, Xue, Information Sciences 647 (2023) 119442, doi 10.1016/j.ins.2023.119442.
+Original: poisonzzw/MS-IRTNet, commit 7fb70c1. This is an independent implementation whose
+parameters map one to one onto the authors' (`RENAMES`); code under Apache-2.0, the authors'
+weights under their own terms.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
+from rgbx_seg_ros.networks.layers import (
+    ChannelEmbed,
+    CrossModalAttention,
+    init_linear_conv_,
+    resize,
+    to_map,
+    to_tokens,
+    TokenLinear,
+)
+
+HEADS = (1, 2, 4, 8)
+
+
+class GlobalWeightedInteraction(nn.Module):
+    """GWIM: one signed weight per channel shares the signal out between the two modalities."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = self._branch(channels)
+        self.conv2 = self._branch(channels)
+
+    @staticmethod
+    def _branch(channels):
+        return nn.Sequential(
+            nn.Conv2d(2 * channels, 2 * channels, 1),
+            nn.Conv2d(2 * channels, channels, 3, padding=1),
+        )
+
+    def forward(self, rgb, x):
+        both = torch.cat((rgb, x), dim=1)  # N 2C H W
+        weight = self.conv1(both).sigmoid() * self.conv2(both).tanh()
+        weight = weight.mean(dim=(2, 3), keepdim=True)  # N C 1 1, in (-1, 1)
+        return weight * rgb, (1.0 - weight) * x
+
+
+class CrossPath(nn.Module):
+    """The token half of FIIM: attention across the modalities, then a joint projection."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.channel_proj1 = nn.Linear(channels, 2 * channels)
+        self.channel_proj2 = nn.Linear(channels, 2 * channels)
+        self.cross_attn = CrossModalAttention(channels, heads)
+        self.end_proj2 = nn.Linear(2 * channels, channels)
+        self.norm1 = nn.LayerNorm(channels)
+
+    def forward(self, x1, x2):  # N L C
+        y1, u1 = F.relu(self.channel_proj1(x1)).chunk(2, dim=-1)
+        y2, u2 = F.relu(self.channel_proj2(x2)).chunk(2, dim=-1)
+        v1, v2 = self.cross_attn(u1, u2)
+        return self.norm1(self.end_proj2(torch.cat((v1 + y1, v2 + y2), dim=-1)))
+
+
+class FeatureInteraction(nn.Module):
+    """FIIM: fuse two maps (N, C, H, W) into one."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.cross = CrossPath(channels, heads)
+        self.channel_emb = ChannelEmbed(channels)
+        init_linear_conv_(self)
+
+    def forward(self, rgb, x):
+        fused = to_map(self.cross(to_tokens(rgb), to_tokens(x)), rgb.shape[2:])
+        return self.channel_emb(fused + rgb + x)
+
+
+class MLPDecoder(nn.Module):
+    """Project four maps to one width, resize them to the finest and fuse them."""
+
+    def __init__(self, channels, width: int, num_classes: int):
+        super().__init__()
+        self.linear_c1, self.linear_c2, self.linear_c3, self.linear_c4 = (
+            TokenLinear(c, width) for c in channels)
+        self.linear_fuse = nn.Sequential(
+            nn.Conv2d(4 * width, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout2d(0.1)
+        self.linear_pred = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, f1, f2, f3, f4):
+        size = f1.shape[2:]
+        stack = (
+            resize(self.linear_c4(f4), size),
+            resize(self.linear_c3(f3), size),
+            resize(self.linear_c2(f2), size),
+            self.linear_c1(f1),
+        )
+        return self.linear_pred(self.dropout(self.linear_fuse(torch.cat(stack, dim=1))))
+
+
+class MSIRTNet(nn.Module):
+    """
+    MS-IRTNet for `num_classes` classes.
+
+    `forward(rgb, x)` takes two normalised float maps (N, 3, H, W), each side at least 32 and best
+    a multiple of 32, and returns logits (N, num_classes, H, W). The published model has
+    `backbone='tiny'` and `decoder_width=512`.
+    """
+
+    RENAMES = (
+        (r'^encoder_thermal\.', 'encoder_x.'),
+        (r'^react\.', 'gwim.'),
+        (r'^transformer\.', 'fiim.'),
+    )
+    UNUSED = (r'^encoder_\w+\.norm\.', r'\.cross\.(end_proj1|norm2)\.')
+
+    def __init__(self, num_classes: int, backbone: str = 'tiny', decoder_width: int = 512):
+        super().__init__()
+        self.encoder_rgb = ConvNeXtV2(backbone)
+        self.encoder_x = ConvNeXtV2(backbone)
+        channels = self.encoder_rgb.channels
+        self.gwim = nn.ModuleList(GlobalWeightedInteraction(c) for c in channels)
+        self.fiim = nn.ModuleList(
+            FeatureInteraction(c, h) for c, h in zip(channels, HEADS, strict=True))
+        self.decoder = MLPDecoder(channels, decoder_width, num_classes)
+
+    def forward(self, rgb, x):
+        stages = zip(self.encoder_rgb(rgb), self.encoder_x(x), self.gwim, self.fiim, strict=True)
+        fused = [fiim(*gwim(a, b)) for a, b, gwim, fiim in stages]
+        return resize(self.decoder(*fused), rgb.shape[2:], align_corners=True)

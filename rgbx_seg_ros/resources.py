@@ -1,0 +1,30 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files that come with the package are: model cards, node parameters, DDS profile."""
+
+from pathlib import Path
+
+from rgbx_seg_ros.errors import DataError
+
+_PACKAGE = 'rgbx_seg_ros'
+
+
+def share_dir() -> Path:
+    """
+    Return the folder that holds `models/`, `config/` and `launch/`.
+
+    A checkout, an editable install and `colcon build --symlink-install` run from the source tree
+    and use its folders; any other install (pip, colcon, a .deb) has put them into
+    `<prefix>/share/rgbx_seg_ros`, with this file somewhere below the same prefix.
+    """
+    here = Path(__file__).resolve()
+    source = here.parents[1]
+    if (source / 'package.xml').is_file():
+        return source
+    for prefix in here.parents:
+        share = prefix / 'share' / _PACKAGE
+        if (share / 'package.xml').is_file():
+            return share
+    raise DataError(
+        f'found no share/{_PACKAGE} beside {here.parent}: the install is incomplete, '
+        'build or install the package again')
