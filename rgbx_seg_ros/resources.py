@@ -28,3 +28,15 @@ def share_dir() -> Path:
     raise DataError(
         f'found no share/{_PACKAGE} beside {here.parent}: the install is incomplete, '
         'build or install the package again')
+
+
+def use_fastdds_profile(environment) -> None:
+    """
+    Point Fast DDS to `config/fastdds.xml` in `environment`, unless a profile is set there.
+
+    It must happen before the first node of a process starts; see the file for what it is for.
+    """
+    # Later releases warn about the name that Humble's reads.
+    name = ('FASTRTPS' if environment.get('ROS_DISTRO') == 'humble' else 'FASTDDS'
+            ) + '_DEFAULT_PROFILES_FILE'
+    environment.setdefault(name, str(share_dir() / 'config' / 'fastdds.xml'))

@@ -8,11 +8,13 @@ from torch import nn
 
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
+from rgbx_seg_ros.networks.rxssnet import RXSSNet
 
 __all__ = ['build', 'NETWORKS']
 
 NETWORKS = {
     'ms_irtnet': MSIRTNet,
+    'rxssnet': RXSSNet,
 }
 
 

@@ -7,9 +7,37 @@ Shapes: N batch, C channels, H W height and width, L = H·W tokens in row-major 
 d channels per head.
 """
 
+import contextlib
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from rgbx_seg_ros.errors import FrameError
+
+MIN_SIDE = 32
+"""Shortest side of an input in pixels: the coarsest maps have a stride of 32."""
+
+
+def check_inputs(rgb: torch.Tensor, x: torch.Tensor) -> None:
+    """Raise FrameError unless `rgb` and `x` are float maps (N, 3, H, W) of one size."""
+    if torch.jit.is_tracing():  # sizes are tensors there, and a branch on one cannot be traced
+        return
+    for name, image in (('rgb', rgb), ('x', x)):
+        if image.dim() != 4 or image.shape[1] != 3:
+            raise FrameError(
+                f'{name} has the shape {tuple(image.shape)!r}, needed is (N, 3, H, W)')
+        if min(image.shape[2:]) < MIN_SIDE:
+            raise FrameError(
+                f'{name} has the shape {tuple(image.shape)!r}: a side is shorter than '
+                f'{MIN_SIDE} pixels, resize or pad it')
+        if not image.is_floating_point():
+            raise FrameError(
+                f'{name} is {image.dtype}, needed are normalised floating-point values')
+    if rgb.shape != x.shape:
+        raise FrameError(
+            f'rgb has the shape {tuple(rgb.shape)!r}, but x {tuple(x.shape)!r}: both need the '
+            'same, resize one of them')
 
 
 def to_tokens(x: torch.Tensor) -> torch.Tensor:
@@ -30,6 +58,13 @@ def resize(x: torch.Tensor, size: tuple[int, int], align_corners: bool = False) 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """Return `x` in float32 or wider: for sums over all pixels, which leave the range of fp16."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def without_autocast(x: torch.Tensor):
+    """Return a context in which autocast leaves the precision on the device of `x` alone."""
+    if x.is_meta:  # the one device that autocast does not know
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def init_linear_conv_(module: nn.Module) -> None:
@@ -83,7 +118,7 @@ class CrossModalAttention(nn.Module):
     def _context(self, tokens, projection):
         key, query = projection(tokens).unflatten(-1, (2, self.heads, -1)).unbind(2)  # N L h d
         # The sum over all pixels exceeds fp16's 65504, so it never runs in half precision.
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens):
             key, query = at_least_float32(key), at_least_float32(query)
             score = key.permute(0, 2, 3, 1) @ query.transpose(1, 2) * self.scale  # N h d d
             return score.softmax(dim=-2)

@@ -1,0 +1,65 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Needed are make, Python 3.10 to 3.13 with venv, and the network. The environment is made in
+# .venv by the first target that uses it, and anew when a file that it is made from has changed.
+
+PYTHON ?= python3
+
+# A sourced ROS distribution sets both variables. Its rclpy is then used, with its own Python;
+# elsewhere ROS comes from PyPI. The stamp is named after it: one does not serve for the other.
+ifneq ($(and $(ROS_DISTRO),$(AMENT_PREFIX_PATH)),)
+ROS := $(ROS_DISTRO)
+VENV_OPTIONS := --system-site-packages
+LOCK_ROS := requirements/lock-distro.txt
+else
+ROS := pypi
+LOCK_ROS := requirements/lock-ros.txt
+endif
+READY := .venv/ready-$(ROS)
+
+.PHONY: help demo test lint venv clean
+
+help:
+	@echo 'make demo    run the node on recorded night-time frames, pictures go to out/demo'
+	@echo 'make test    lint, then run every test, the slow ones included'
+	@echo 'make lint    check the style'
+	@echo 'make venv    only make the environment .venv, for work on the package'
+	@echo 'make clean   remove the environment and everything built'
+	@echo
+	@echo 'make PYTHON=python3.12 ... uses another Python than python3.'
+
+demo: $(READY)
+	.venv/bin/python -m rgbx_seg_ros demo --out out/demo
+
+test: lint
+	.venv/bin/python -m pytest
+
+lint: $(READY)
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m flake8 .
+
+venv: $(READY)
+
+# The stamps go first and come back last: an interrupted set-up is not taken for a finished one.
+$(READY): requirements/lock.txt $(LOCK_ROS) setup.py setup.cfg rgbx_seg_ros/__init__.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+	  echo "'$(PYTHON)' is not a Python 3.10 to 3.13: install one, or name it," \
+	       "as in make PYTHON=python3.12"; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "'$(PYTHON)' cannot make an environment: sudo apt install python3-venv"; exit 1; } >&2
+ifneq ($(ROS),pypi)
+	@$(PYTHON) -c 'import rclpy' || { \
+	  echo "ROS $(ROS) is sourced, but '$(PYTHON)' cannot import its rclpy: use the Python of" \
+	       "the distribution, make PYTHON=/usr/bin/python3, or a shell without ROS"; exit 1; } >&2
+endif
+	rm -f .venv/ready-*
+	$(PYTHON) -m venv --clear $(VENV_OPTIONS) .venv
+	.venv/bin/python -m pip install --requirement requirements/lock.txt
+	.venv/bin/python -m pip install --requirement $(LOCK_ROS)
+	.venv/bin/python -m pip install --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf .venv build install log out *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find rgbx_seg_ros test launch -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `rgbx-seg`."""
+
+import argparse
+from importlib import import_module
+import sys
+
+from rgbx_seg_ros import __version__
+from rgbx_seg_ros.errors import RgbxSegError
+
+COMMANDS = {
+    # verb: (module with add_arguments and main, what it does)
+    'models': ('models', 'list the models, or show the card of one'),
+    'predict': ('predict', 'segment image files'),
+    'evaluate': ('evaluate', 'score a model on a folder with labels'),
+    'train': ('train', 'train the network of a card'),
+    'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),
+    'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
+    'demo': ('demo', 'run the live node on bundled night-time frames'),
+}
+
+
+def parse(arguments=None):
+    """Return the parsed command line; the function to call is its `main`."""
+    width = max(map(len, COMMANDS))
+    verbs = '\n'.join(f'  {verb:{width}}  {text}' for verb, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog='rgbx-seg', formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='rgbx-seg [-h] [--version] VERB ...',
+        description='RGB-X semantic segmentation: a camera paired with thermal, depth or '
+                    'polarization.',
+        epilog=f'verbs:\n{verbs}\n\nrgbx-seg VERB --help tells more of one.')
+    parser.add_argument('--version', action='version', version=f'rgbx-seg {__version__}')
+    parser.add_argument('verb', choices=COMMANDS, metavar='VERB', help='what to do')
+    parser.add_argument('rest', nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+
+    # Only the chosen verb is imported: help must not wait for torch.
+    module, text = COMMANDS[chosen.verb]
+    module = import_module(f'rgbx_seg_ros.{module}')
+    verb = argparse.ArgumentParser(prog=f'rgbx-seg {chosen.verb}',
+                                   description=f'{text[0].upper()}{text[1:]}.')
+    module.add_arguments(verb)
+    return verb.parse_args(chosen.rest, argparse.Namespace(main=module.main))
+
+
+def main():
+    """Run the command; return 0, or 2 with one line on stderr for an error a user can mend."""
+    try:
+        args = parse()
+        return args.main(args) or 0
+    except RgbxSegError as error:
+        print(f'rgbx-seg: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

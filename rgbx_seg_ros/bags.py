@@ -1,0 +1,230 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Read and write rosbag2 recordings, mcap and sqlite3, without ROS.
+
+Bags are written in version 8 of the format: Humble, Jazzy and Kilted all play it, while Humble
+cannot parse the QoS profiles of version 9. Image, CompressedImage and String have had the same
+definition in every distribution of ROS 2, so one type store reads them all, also from bags that
+hold no definitions.
+"""
+
+from contextlib import contextmanager, suppress
+import operator
+import os
+from pathlib import Path
+import shutil
+import sqlite3
+
+import numpy as np
+
+from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.messages import to_image
+
+try:
+    from rosbags import interfaces as bag_types
+    from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+    from rosbags.typesys import get_typestore, Stores
+except ImportError as error:
+    raise DataError(f"bags need the rosbags library ({error}): pip install 'rosbags>=0.11'"
+                    ) from error
+
+RGB_TOPIC = '/rgb/image'
+X_TOPIC = '/x/image'
+LABEL_TOPIC = '/ground_truth/mask'
+"""Class ids, mono8, under the stamp of the RGB frame that they belong to."""
+
+STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
+
+_TYPES = get_typestore(Stores.ROS2_HUMBLE)
+Image = _TYPES.types['sensor_msgs/msg/Image']
+CompressedImage = _TYPES.types['sensor_msgs/msg/CompressedImage']
+String = _TYPES.types['std_msgs/msg/String']
+_Header = _TYPES.types['std_msgs/msg/Header']
+_Time = _TYPES.types['builtin_interfaces/msg/Time']
+_READABLE = {kind.__msgtype__ for kind in (Image, CompressedImage, String)}
+
+_FORMAT_VERSION = 8
+_ENDLESS = bag_types.QosTime(9223372036, 854775807)
+_LATCHED = bag_types.Qos(
+    bag_types.QosHistory.KEEP_LAST, 1, bag_types.QosReliability.RELIABLE,
+    bag_types.QosDurability.TRANSIENT_LOCAL, _ENDLESS, _ENDLESS,
+    bag_types.QosLiveliness.AUTOMATIC, _ENDLESS, False)
+
+
+def image_message(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str):
+    """Return a sensor_msgs/Image with `pixels`, (H, W) or (H, W, C), as `encoding` stores them."""
+    return to_image(pixels, encoding, _header(stamp_ns, frame_id), Image)
+
+
+def compressed_message(data: bytes, file_format: str, stamp_ns: int, frame_id: str):
+    """Return a sensor_msgs/CompressedImage with the bytes of a JPEG or PNG file."""
+    return CompressedImage(header=_header(stamp_ns, frame_id), format=file_format,
+                           data=np.frombuffer(data, np.uint8))
+
+
+def _header(stamp_ns, frame_id):
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    return _Header(stamp=_Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+class BagWriter:
+    """
+    Writes one new bag in a `with` block; an error in the block removes what was written.
+
+    Raise DataError for a path that exists, and where the file system refuses.
+    """
+
+    def __init__(self, path, storage: str = 'mcap'):
+        self.path = Path(path)
+        self.counts: dict[str, int] = {}
+        """Messages written by topic."""
+        if storage not in STORAGES:
+            raise DataError(f'storage {unknown_name(storage, STORAGES)}')
+        if os.path.lexists(self.path):
+            raise DataError(f'{str(path)!r} exists already: remove it or choose another path')
+        if storage == 'sqlite3' and set('?#%') & set(str(path)):
+            # rosbags hands the path to SQLite as a URI, which would name another file.
+            raise DataError(f'{str(path)!r} has a ?, # or % in it, which sqlite3 cannot take: '
+                            'choose another path or the storage mcap')
+        self._connections = {}
+        self._writer = Writer(self.path, version=_FORMAT_VERSION, storage_plugin=STORAGES[storage])
+
+    def __enter__(self):
+        try:
+            with self._failures():
+                self._writer.open()
+        except DataError:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, kind, error, trace):
+        complete = False
+        try:
+            if kind is None:
+                with self._failures():
+                    self._writer.close()
+                complete = True
+        finally:
+            if not complete:
+                self._remove()
+
+    def write(self, topic: str, message, receive_ns: int, latched: bool = False) -> None:
+        """
+        Write a message made by the functions of this module, received at `receive_ns`.
+
+        A topic begins with its first message; `latched` gives it the QoS that hands the message to
+        subscribers which come late.
+        """
+        with self._failures():
+            if topic not in self._connections:
+                self._connections[topic] = self._writer.add_connection(
+                    topic, message.__msgtype__, typestore=_TYPES,
+                    offered_qos_profiles=[_LATCHED] if latched else [])
+                self.counts[topic] = 0
+            data = _TYPES.serialize_cdr(message, message.__msgtype__)
+            self._writer.write(self._connections[topic], receive_ns, data)
+        self.counts[topic] += 1
+
+    def duration_s(self) -> float:
+        """Return the time from the first to the last message."""
+        return max(0, self._writer.max_timestamp - self._writer.min_timestamp) / 1e9
+
+    def size_bytes(self) -> int:
+        """Return the size of the files of the bag."""
+        return sum(path.stat().st_size for path in self.path.iterdir())
+
+    def _remove(self):
+        with suppress(Exception):
+            self._writer.abort()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def _failures(self):
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(f'cannot write the bag {str(self.path)!r}: {error}') from error
+
+
+class BagReader:
+    """
+    Reads a bag in a `with` block: the folder of a rosbag2, or a single .mcap or .db3 file.
+
+    Whatever is wrong with its files, at the start or further on, ends in a DataError.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.topics: dict[str, str] = {}
+        """Name and message type of each topic, by name."""
+        self.counts: dict[str, int] = {}
+        """Messages by topic, as the bag's metadata tells."""
+
+    def __enter__(self):
+        if not self.path.exists():
+            raise DataError(f'bag {str(self.path)!r} does not exist')
+        if self.path.is_dir() and not (self.path / 'metadata.yaml').is_file():
+            raise DataError(
+                f'{str(self.path)!r} has no metadata.yaml, which every rosbag2 has; files in it '
+                f'are {sorted(p.name for p in self.path.iterdir())[:5]!r}. Run `ros2 bag reindex` '
+                'or give the path of an .mcap or .db3 file')
+        with self._failures():
+            self._reader = Reader(self.path)
+            self._reader.open()
+        try:
+            with self._failures():
+                for connection in sorted(self._reader.connections, key=lambda c: c.topic):
+                    self.topics[connection.topic] = str(connection.msgtype)
+                    count = self.counts.get(connection.topic, 0) + int(connection.msgcount)
+                    self.counts[connection.topic] = count
+        except DataError:
+            self._reader.close()
+            raise
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self._reader.close()
+
+    def image_topic(self, name: str) -> str:
+        """
+        Return the topic `name`, or `name`/compressed where only that is in the bag.
+
+        Raise DataError where there is neither, or where it does not hold images.
+        """
+        found = next((topic for topic in (name, f'{name}/compressed') if topic in self.topics),
+                     None)
+        images = [Image.__msgtype__, CompressedImage.__msgtype__]
+        if found is None or self.topics[found] not in images:
+            held = f'holds {self.topics[found]}' if found else f'is not in {str(self.path)!r}'
+            topics = ', '.join(f'{topic} ({kind})' for topic, kind in self.topics.items())
+            raise DataError(f'topic {name!r} {held}: needed is one with {" or ".join(images)}; '
+                            f'the bag has {topics or "no topics"}')
+        return found
+
+    def messages(self, topics):
+        """Yield topic, time of receipt in ns and message of `topics`, by time of receipt."""
+        for topic in topics:
+            if self.topics.get(topic) not in _READABLE:
+                raise DataError(f'{str(self.path)!r} has no topic {topic!r} that can be read; it '
+                                f'has {self.topics!r}')
+        with self._failures():
+            connections = [c for c in self._reader.connections if c.topic in topics]
+            for connection, receive_ns, data in self._reader.messages(connections):
+                if not 0 <= operator.index(receive_ns) < 2 ** 63:
+                    raise DataError(f'the time of receipt {receive_ns!r} ns cannot be')
+                yield connection.topic, receive_ns, _TYPES.deserialize_cdr(
+                    data, connection.msgtype)
+
+    @contextmanager
+    def _failures(self):
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 on damaged files rosbags fails in any way
+            reason = ' '.join(str(error).split()) or 'it contradicts itself'
+            raise DataError(
+                f'cannot read the bag {str(self.path)!r}, it is damaged or no rosbag2: {reason}; '
+                '`ros2 bag reindex` or `mcap recover` may mend a recording that was cut off'
+            ) from error

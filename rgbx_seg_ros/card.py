@@ -1,0 +1,173 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Model cards: all that is needed to run a network on raw frames, and what its user must know.
+
+A card is a YAML file in `models/` or anywhere else. Its weights lie in the same folder.
+"""
+
+from dataclasses import dataclass, field
+import math
+from pathlib import Path
+import re
+
+from rgbx_seg_ros.errors import CardError, RgbxSegError
+from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.labels import LabelClass, LabelSet
+from rgbx_seg_ros.resources import share_dir
+
+X_KINDS = ('thermal', 'depth', 'polarization', 'dsm')
+X_NORMALIZATIONS = ('auto', 'fixed', 'minmax', 'percentile')
+
+
+def _check_mean_std(where, mean, std):
+    if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
+        raise CardError(f'{where}: mean {mean!r} and std {std!r} must be finite, std above 0')
+
+
+@dataclass(frozen=True)
+class RgbInput:
+    """How a colour frame becomes the network's input: (value / 255 - mean) / std."""
+
+    mean: tuple[float, float, float]
+    """Mean of each channel, in the network's channel order, on the scale 0..1."""
+    std: tuple[float, float, float]
+    """Standard deviation of each channel, likewise."""
+    channel_order: str = 'rgb'
+    """Order in which the network takes the channels: rgb or bgr."""
+
+    def __post_init__(self):
+        if self.channel_order not in ('rgb', 'bgr'):
+            raise CardError(f'rgb.channel_order is {self.channel_order!r}, allowed are: rgb, bgr')
+        _check_mean_std('rgb', self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class XInput:
+    """How a frame of the second modality becomes the network's input."""
+
+    kind: str
+    """What the sensor measures: thermal, depth, polarization or dsm."""
+    mean: tuple[float, float, float]
+    """Mean of each of the network's three channels on the scale 0..1."""
+    std: tuple[float, float, float]
+    """Standard deviation of each channel, likewise."""
+    normalization: str = 'auto'
+    """
+    Which raw values become 0 and 1. fixed: `range`. minmax, percentile: of each frame's valid
+    pixels. auto: 0..255 for 8-bit frames, percentile for wider ones.
+    """
+    range: tuple[float, float] | None = None  # noqa: A003
+    """Raw values that become 0 and 1, for `fixed`."""
+    percentiles: tuple[float, float] = (1.0, 99.0)
+    """Percentiles of the valid pixels that become 0 and 1, for `percentile` and `auto`."""
+    invalid: float | None = None
+    """Raw value that means no measurement. NaN and infinity always do."""
+
+    def __post_init__(self):
+        if self.kind not in X_KINDS:
+            raise CardError(f'x.kind: {unknown_name(self.kind, X_KINDS)}')
+        if self.normalization not in X_NORMALIZATIONS:
+            raise CardError(
+                f'x.normalization: {unknown_name(self.normalization, X_NORMALIZATIONS)}')
+        if (self.normalization == 'fixed') != (self.range is not None):
+            raise CardError(
+                f'x.range is {self.range!r} with x.normalization {self.normalization!r}: '
+                'fixed needs a range [low, high], the others take none')
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise CardError(f'x.range is {self.range!r}: low must be below high')
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise CardError(f'x.percentiles is {self.percentiles!r}: needed is 0 <= low < high '
+                            '<= 100')
+        _check_mean_std('x', self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A safetensors file beside the card, with what one must know before using it."""
+
+    file: str
+    """File name, in the folder of the card."""
+    sha256: str | None = None
+    """Checksum of the file; where given, a file that differs is refused."""
+
+    def __post_init__(self):
+        path = Path(self.file)
+        if path.is_absolute() or '..' in path.parts or not self.file:
+            raise CardError(f"weights.file is {self.file!r}: it must stay in the card's folder")
+        if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
+            raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 hex digits')
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model: network, inputs, classes, weights, and the facts that its user must know."""
+
+    name: str
+    """Name of the model, the same as that of its file."""
+    description: str
+    """What it sees, what it was trained on, what it must not be used for."""
+    network: str
+    """Name in `rgbx_seg_ros.networks.NETWORKS`."""
+    classes: tuple[LabelClass, ...]
+    """The classes in the order of their ids."""
+    input_size: tuple[int, int]
+    """Height and width, in pixels, at which the network runs."""
+    rgb: RgbInput
+    x: XInput
+    network_args: dict = field(default_factory=dict)
+    """Further arguments of the network's constructor."""
+    weights: Weights | None = None
+    """None: the network runs with random weights, for timing only."""
+    licenses: dict = field(default_factory=dict)
+    """Terms of code, weights and data."""
+    scores: dict = field(default_factory=dict)
+    """Measured results: test set and protocol, then figures."""
+    training: str = ''
+    """How the weights were made."""
+    folder: Path = Path()
+    """Where the card was read from."""
+
+    def __post_init__(self):
+        if min(self.input_size) < 32:
+            raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r}, '
+                            'both sides must be at least 32')
+        object.__setattr__(self, 'labels', LabelSet(self.classes))
+
+    @property
+    def weights_path(self) -> Path | None:
+        """Path of the weights file, or None for a card without weights."""
+        return self.folder / self.weights.file if self.weights else None
+
+
+def models_dir() -> Path:
+    """Return the folder of the cards that come with the package."""
+    return share_dir() / 'models'
+
+
+def list_cards() -> list[str]:
+    """Return the names of the cards that come with the package."""
+    return sorted(path.stem for path in models_dir().glob('*.yaml'))
+
+
+def load_card(path_or_name) -> Card:
+    """
+    Read a card: a path to a YAML file, or the name of one that comes with the package.
+
+    Raise CardError if there is no such card, or if it is not a valid one.
+    """
+    path = Path(path_or_name)
+    if path.suffix not in ('.yaml', '.yml'):
+        names = list_cards()
+        if str(path_or_name) not in names:
+            raise CardError(
+                f'model {unknown_name(str(path_or_name), names)}; or give the path of a card, '
+                'a .yaml file')
+        path = models_dir() / f'{path_or_name}.yaml'
+    content = read_yaml(path, CardError)
+    content.pop('folder', None)
+    try:
+        return from_mapping(Card, {**content, 'folder': path.parent}, 'card', CardError)
+    except RgbxSegError as error:
+        raise CardError(f'{str(path)!r}: {error}') from error

@@ -1,0 +1,188 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Weights: from the authors' parameter names to ours, from a file into a network, and back.
+
+Weights are kept as safetensors, which hold tensors and nothing that could run. A published
+checkpoint has three steps to go: import its file, `convert_state_dict`, `save_weights`.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+import re
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+import torch
+from torch import nn
+
+from rgbx_seg_ros.errors import WeightsError
+from rgbx_seg_ros.networks import build, NETWORKS
+
+_STATISTICS = ('.running_mean', '.running_var')
+_NAMES_SHOWN = 3
+
+
+class ConvertedState(dict):
+    """
+    A state dict under our names, and what became of the others.
+
+    `missing` lists the names the network has and the checkpoint lacks (ours), `unused` the known
+    ones that no forward pass reads, among them tables that are computed instead (the authors'),
+    and `unexpected` those that are not known at all (the authors').
+    """
+
+    def __init__(self, state, missing: list[str], unexpected: list[str], unused: list[str]):
+        super().__init__(state)
+        self.missing = missing
+        self.unexpected = unexpected
+        self.unused = unused
+
+
+def convert_state_dict(name: str, authors_state_dict, **network_args) -> ConvertedState:
+    """
+    Return the authors' state dict of the network `name` under our names.
+
+    `network_args` are those of the network's constructor, where they differ from the published
+    model's; they and the class count decide shapes, which `load_into` checks. Raise CardError for
+    an unknown network or argument.
+    """
+    with torch.device('meta'):
+        wanted = build(name, **{'num_classes': 1, **network_args}).state_dict()
+    network = NETWORKS[name]
+    state, unexpected, unused = {}, [], []
+    for theirs, tensor in authors_state_dict.items():
+        if any(re.search(pattern, theirs) for pattern in network.UNUSED):
+            unused.append(theirs)
+            continue
+        ours = theirs
+        for pattern, replacement in network.RENAMES:
+            ours = re.sub(pattern, replacement, ours)
+        if ours in wanted:
+            state[ours] = tensor
+        else:
+            unexpected.append(theirs)
+    missing = [ours for ours in wanted if ours not in state]
+    return ConvertedState(state, missing, unexpected, unused)
+
+
+def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name, on the CPU, or raise WeightsError."""
+    path = _existing(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        with path.open('rb') as file:
+            start = file.read(2)
+        if start == b'PK' or start[:1] == b'\x80':  # a zip of pickles, or a bare pickle
+            raise WeightsError(
+                f'weights file {str(path)!r} is a pickled PyTorch checkpoint, which can run code '
+                'when opened: import it into a .safetensors file first') from error
+        raise WeightsError(
+            f'weights file {str(path)!r} is no complete safetensors file ({error}): '
+            'get it again') from error
+
+
+def load_into(net: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    """
+    Copy `state` into `net`, whose names and shapes must be exactly the same.
+
+    Values are cast to the types of the network. Raise WeightsError, which names `source`, and
+    leave the network as it was if something is missing, unexpected or of another shape.
+    """
+    wanted = net.state_dict()
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    misshaped = [name for name in wanted
+                 if name in state and state[name].shape != wanted[name].shape]
+    faults = [
+        _listed('missing', missing),
+        _listed('unexpected', unexpected),
+        _listed('of another shape', [
+            f'{name} {tuple(state[name].shape)!r} instead of {tuple(wanted[name].shape)!r}'
+            for name in misshaped]),
+    ]
+    faults = [fault for fault in faults if fault]
+    if not faults:
+        net.load_state_dict(state)
+        return
+    advice = 'check the network and its arguments in the card'
+    if not missing and not unexpected and _differ_in_classes_only(state, wanted, misshaped):
+        given, needed = state[misshaped[0]].shape[0], wanted[misshaped[0]].shape[0]
+        advice = f'the weights are for {given} classes, the network has {needed}'
+    raise WeightsError(
+        f'weights {str(source)!r} do not fit {type(net).__name__}: {"; ".join(faults)}; {advice}')
+
+
+def save_weights(
+        net_or_state: nn.Module | dict[str, torch.Tensor], path: str | Path,
+        metadata: dict[str, str] | None = None) -> None:
+    """
+    Write the weights of a network, or a state dict, as fp16 safetensors.
+
+    Batch-norm statistics stay in fp32, since a variance has no bound, and integers as they are.
+    The file appears at `path` complete or not at all. Raise WeightsError for a value that fp16
+    cannot hold and for a path that cannot be written.
+    """
+    path = Path(path)
+    state = net_or_state.state_dict() if isinstance(net_or_state, nn.Module) else net_or_state
+    tensors = {name: _stored(name, tensor) for name, tensor in state.items()}
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        temporary.write_bytes(save(tensors, metadata))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WeightsError(
+            f'weights file {str(path)!r} cannot be written: {error.strerror}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a weights file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with _existing(path).open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _existing(path):
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f'weights {str(path)!r} is a folder, needed is a .safetensors file')
+    if not path.exists():
+        raise WeightsError(f'weights file {str(path)!r} does not exist: check the path')
+    if not os.access(path, os.R_OK):
+        raise WeightsError(f'weights file {str(path)!r} may not be read: check its permissions')
+    return path
+
+
+def _listed(kind, names):
+    """Return a count and the first few of `names`, or '' for none."""
+    if not names:
+        return ''
+    rest = len(names) - _NAMES_SHOWN
+    more = f' and {rest} more' if rest > 0 else ''
+    return f'{len(names)} {kind} ({", ".join(names[:_NAMES_SHOWN])}{more})'
+
+
+def _differ_in_classes_only(state, wanted, names):
+    """Say whether `names` differ in their outputs alone, which only a last layer can."""
+    return all(state[name].shape[1:] == wanted[name].shape[1:] for name in names)
+
+
+def _stored(name, tensor):
+    """Return a contiguous copy on the CPU in the type that the file holds."""
+    tensor = tensor.detach()
+    dtype = tensor.dtype
+    if tensor.is_floating_point():
+        dtype = torch.float32 if name.endswith(_STATISTICS) else torch.float16
+    stored = tensor.to('cpu', dtype, copy=True).contiguous()
+    if tensor.is_floating_point() and not stored.isfinite().all():
+        largest = tensor.abs().max().item()
+        raise WeightsError(
+            f'{name!r} reaches {largest!r}, {dtype} holds finite values up to '
+            f'{torch.finfo(dtype).max:g}: check the training, weights stay far below that')
+    return stored

@@ -1,0 +1,32 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What runs a model, by name.
+
+An engine is a class with `__init__(card, device)` and `__call__(rgb, x, x_range)`. The call takes
+one raw pair as arrays, (H, W, 3) uint8 and (H, W[, C]), and the raw values of x that become 0 and
+1; it returns mask and confidence, both (H, W) uint8. `device` says in words where it runs.
+"""
+
+from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.fields import unknown_name
+
+__all__ = ['ENGINES', 'open_engine']
+
+ENGINES = {
+    'torch': TorchEngine,
+}
+
+
+def open_engine(name: str, card: Card, device: str = 'auto'):
+    """
+    Return the engine `name`, ready to run the model of `card`.
+
+    `device` is auto (a GPU where there is one), cpu, cuda or cuda:N. Raise EngineError for an
+    engine or a device that this machine does not have, WeightsError for unusable weights.
+    """
+    if name not in ENGINES:
+        raise EngineError(f'engine {unknown_name(name, ENGINES)}')
+    return ENGINES[name](card, device)

@@ -1,0 +1,78 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch: float32 on a CPU, float16 on a CUDA device."""
+
+import re
+import warnings
+
+import torch
+
+from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.checkpoint import load_into, load_weights, sha256
+from rgbx_seg_ros.errors import EngineError, WeightsError
+from rgbx_seg_ros.frames import to_batch
+from rgbx_seg_ros.graph import SegmentationGraph
+from rgbx_seg_ros.networks import build
+
+
+class TorchEngine:
+    """Runs the graph of a card's model in PyTorch, eagerly, on one device."""
+
+    def __init__(self, card: Card, device: str = 'auto'):
+        self._device = _find_device(device)
+        self._half = self._device.type == 'cuda'
+        network = build(card.network, len(card.classes), **card.network_args)
+        if card.weights:
+            load_into(network, _card_weights(card), card.weights_path)
+        network = network.to(memory_format=torch.channels_last)
+        self._graph = SegmentationGraph(network, card).eval().to(self._device)
+        self._warm_up(card.input_size)
+
+    @property
+    def device(self) -> str:
+        """The device and the precision in words, such as 'cpu float32'."""
+        if not self._half:
+            return f'{self._device} float32'
+        return f'{self._device} ({torch.cuda.get_device_name(self._device)}) float16'
+
+    @torch.inference_mode()
+    def __call__(self, rgb, x, x_range):
+        """Return mask and confidence, (H, W) uint8 each, of one raw pair."""
+        limits = torch.tensor([x_range], dtype=torch.float32, device=self._device)
+        frames = (to_batch(frame).to(self._device, non_blocking=True) for frame in (rgb, x))
+        with torch.autocast(self._device.type, torch.float16, enabled=self._half):
+            mask, confidence = self._graph(*frames, limits)
+        return mask[0].cpu().numpy(), confidence[0].cpu().numpy()
+
+    def _warm_up(self, size):
+        """Run once, so that the first frame does not pay for lazy initialisation."""
+        rgb = torch.zeros((*size, 3), dtype=torch.uint8).numpy()
+        for _ in range(3 if self._half else 1):
+            self(rgb, rgb[..., 0], (0.0, 255.0))
+
+
+def _card_weights(card):
+    """Return the tensors of the weights file, which must be the one the card was made for."""
+    state = load_weights(card.weights_path)
+    found = sha256(card.weights_path)
+    if card.weights.sha256 not in (None, found):
+        raise WeightsError(
+            f'weights file {str(card.weights_path)!r} has the sha256 {found[:12]}..., the card '
+            f'{card.name!r} was made for {card.weights.sha256[:12]}...: get the file again')
+    return state
+
+
+def _find_device(name: str) -> torch.device:
+    if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', name):
+        raise EngineError(f'device is {name!r}, allowed are: auto, cpu, cuda, cuda:N')
+    with warnings.catch_warnings():
+        # Without a driver torch warns at the question itself; the answer says enough.
+        warnings.simplefilter('ignore')
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == 'auto':
+        return torch.device('cuda' if count else 'cpu')
+    device = torch.device(name)
+    if device.type == 'cuda' and (device.index or 0) >= count:
+        raise EngineError(f'device is {name!r}, but PyTorch {torch.__version__} finds {count} '
+                          'CUDA devices here; use cpu or auto')
+    return device

@@ -1,0 +1,87 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Fill a dataclass from a mapping read from YAML, with errors that name the field."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+import types
+from typing import Any, get_args, get_origin, get_type_hints, Union
+
+import yaml
+
+from rgbx_seg_ros.errors import RgbxSegError
+
+
+def read_yaml(path: Path, error: type[RgbxSegError]) -> dict:
+    """Return the mapping in the YAML file `path`; raise `error` where there is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
+        reason = ' '.join(str(cause).split())
+        raise error(f'cannot read {str(path)!r}: {reason}') from cause
+    if not isinstance(content, dict):
+        raise error(f'{str(path)!r} holds {type(content).__name__}, a mapping of names is needed')
+    return content
+
+
+def unknown_name(name: str, allowed) -> str:
+    """Say that `name` is not one of `allowed`, and which of them is nearest."""
+    near = difflib.get_close_matches(str(name), list(allowed), 1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    return f'{name!r} is unknown; {hint}allowed are: {", ".join(allowed)}'
+
+
+def from_mapping(cls, mapping: Any, where: str, error: type[RgbxSegError]):
+    """
+    Return the dataclass `cls` filled from `mapping`.
+
+    Unknown and missing names and wrong types raise `error`; `where` opens its message. Integers
+    serve as floats, lists as tuples, and nested dataclasses are filled from nested mappings.
+    """
+    if not isinstance(mapping, dict):
+        raise error(f'{where}: a mapping of names is needed, given is {mapping!r}')
+    known = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    for name in mapping:
+        if name not in known:
+            raise error(f'{where}: {unknown_name(name, known)}')
+    for name, field in known.items():
+        required = (field.default is dataclasses.MISSING
+                    and field.default_factory is dataclasses.MISSING)
+        if required and name not in mapping:
+            raise error(f'{where}: {name!r} is missing')
+    hints = get_type_hints(cls)
+    values = {name: _convert(value, hints[name], f'{where}: {name!r}', error)
+              for name, value in mapping.items()}
+    return cls(**values)
+
+
+def _convert(value, kind, where, error):
+    """Return `value` as the annotated type `kind`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (types.UnionType, Union):
+        if value is None and type(None) in inner:
+            return None
+        return _convert(value, next(k for k in inner if k is not type(None)), where, error)
+    if dataclasses.is_dataclass(kind):
+        return from_mapping(kind, value, where, error)
+    if origin is tuple:
+        return _convert_tuple(value, inner, where, error)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = origin or kind
+    matches = isinstance(value, plain) and not (plain is int and isinstance(value, bool))
+    if kind is not Any and not matches:
+        raise error(f'{where} is {value!r}, needed is a value of type {plain.__name__}')
+    return value
+
+
+def _convert_tuple(value, inner, where, error):
+    if not isinstance(value, (list, tuple)):
+        raise error(f'{where} is {value!r}, needed is a list')
+    if inner[-1] is Ellipsis:
+        inner = inner[:1] * len(value)
+    if len(value) != len(inner):
+        raise error(f'{where} is {value!r}, needed are {len(inner)} values')
+    return tuple(_convert(v, k, f'{where}[{i}]', error)
+                 for i, (v, k) in enumerate(zip(value, inner, strict=True)))

@@ -1,0 +1,90 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From raw frames to mask and confidence, as one module.
+
+Everything between the camera's bytes and the planner's runs here, on the device: only the frames
+go up and only the mask and the confidence come down, whichever engine runs the module.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rgbx_seg_ros.card import Card
+
+
+class Normalize(nn.Module):
+    """
+    Raw frames to the network's input, as the card says.
+
+    `forward(rgb, x, x_range)` takes (N, H, W, 3) uint8 in RGB order, (N, h, w, 1 or 3) of any
+    type, and (N, 2) float32 raw values that become 0 and 1. It returns two float32 maps, (N, 3,
+    H, W) and (N, 3, h, w). Pixels of X without a measurement get the raw value that becomes 0.
+    """
+
+    def __init__(self, card: Card):
+        super().__init__()
+        self.flip_rgb = card.rgb.channel_order == 'bgr'
+        self.invalid = card.x.invalid
+        for name, spec in (('rgb', card.rgb), ('x', card.x)):
+            mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+            self.register_buffer(f'{name}_mean', mean.view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(f'{name}_std', std.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, rgb, x, x_range):
+        rgb = rgb.permute(0, 3, 1, 2).float()  # N 3 H W
+        if self.flip_rgb:
+            rgb = rgb.flip(1)
+        rgb = (rgb / 255.0 - self.rgb_mean) / self.rgb_std
+
+        raw = x.permute(0, 3, 1, 2).float()  # N C H W
+        low, high = x_range[:, 0].view(-1, 1, 1, 1), x_range[:, 1].view(-1, 1, 1, 1)
+        # The clamp bounds infinities; only NaN is left for the network to choke on.
+        x = ((raw - low) / (high - low)).clamp(0.0, 1.0)
+        missing = raw.isnan() | raw.isinf()
+        if self.invalid is not None:
+            missing = missing | (raw == self.invalid)
+        x = x.masked_fill(missing, 0.0).expand(-1, 3, -1, -1)
+        return rgb, (x - self.x_mean) / self.x_std
+
+
+class SegmentationGraph(nn.Module):
+    """
+    The whole way of a frame through the network `network` of `card`.
+
+    `forward(rgb, x, x_range)` takes what `Normalize` takes and returns two maps (N, H, W) uint8
+    at the size of the colour frame: the class id, and the probability of that class times 255.
+    Both frames are scaled to fit the card's input size with the colour frame's aspect ratio kept;
+    what is left at the right and bottom is zero, the mean.
+    """
+
+    def __init__(self, network: nn.Module, card: Card):
+        super().__init__()
+        self.normalize = Normalize(card)
+        self.network = network
+        self.input_size = card.input_size
+
+    def forward(self, rgb, x, x_range):
+        size = rgb.shape[1:3]
+        fitted = self._fitted_size(size)
+        rgb, x = self.normalize(rgb, x, x_range)
+        logits = self.network(self._fit(rgb, fitted), self._fit(x, fitted))
+        logits = logits[:, :, :fitted[0], :fitted[1]].float()
+        if tuple(fitted) != tuple(size):
+            logits = F.interpolate(logits, size=tuple(size), mode='bilinear')
+        top, mask = logits.max(dim=1)
+        confidence = (top - logits.logsumexp(dim=1)).exp()
+        return mask.to(torch.uint8), (confidence * 255.0).round().to(torch.uint8)
+
+    def _fitted_size(self, size):
+        """Return the largest (H, W) within the input size that has the aspect ratio of `size`."""
+        scale = min(self.input_size[0] / size[0], self.input_size[1] / size[1])
+        return [max(1, round(side * scale)) for side in size]
+
+    def _fit(self, frame, fitted):
+        if list(frame.shape[2:]) != fitted:
+            smaller = fitted[0] < frame.shape[2]
+            frame = F.interpolate(frame, size=fitted, mode='bilinear', antialias=smaller)
+        bottom, right = self.input_size[0] - fitted[0], self.input_size[1] - fitted[1]
+        return F.pad(frame, (0, right, 0, bottom)) if bottom or right else frame

@@ -1,0 +1,360 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The ROS 2 node: pairs of camera and X messages in, label images out.
+
+It only moves messages. The executor's thread pairs them; decoding, inference and publishing of the
+newest pair run on one worker thread, so latency is bounded by inference and never by a queue.
+"""
+
+from dataclasses import fields
+import functools
+import os
+import signal
+import sys
+import time
+import traceback
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from rgbx_seg_ros.allocator import keep_freed_memory
+from rgbx_seg_ros.errors import FrameError, MessageError, ParameterError, RgbxSegError
+from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.messages import check_layout, decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.outputs import Outputs
+from rgbx_seg_ros.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.parameters import Parameters
+from rgbx_seg_ros.resources import use_fastdds_profile
+from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.statistics import Statistics
+from rgbx_seg_ros.worker import NewestWorker
+
+_NS_PER_MS = 1_000_000
+_MIN_PERIOD_NS = 5 * _NS_PER_MS
+"""No camera of this use delivers faster than 200 Hz; see PairingSettings."""
+_POLL_S = 0.01
+_LABELS_S = 5.0
+_DIAGNOSTICS_S = 1.0
+_REPEAT_WARNING_S = 10.0
+_ROS_OWN = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
+
+
+def _logged(transition):
+    """Log what a transition raises: rclpy turns it into ERROR without a word."""
+    @functools.wraps(transition)
+    def logged(node, state):
+        try:
+            return transition(node, state)
+        except RgbxSegError as error:
+            node.get_logger().error(f'{transition.__name__} failed: {error}')
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            if node.context.ok():
+                node.get_logger().error(f'{transition.__name__}: {traceback.format_exc()}')
+            raise
+    return logged
+
+
+class SegNode(LifecycleNode):
+    """
+    Lifecycle node `rgbx_seg`.
+
+    configure reads the parameters and opens the engine, activate subscribes and publishes,
+    deactivate and cleanup free what these made.
+    """
+
+    def __init__(self, **node_arguments):
+        super().__init__('rgbx_seg', **node_arguments)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._refused = {}
+        self._warned = {}
+        self._settings = None
+        self._segmenter = self._outputs = self._worker = None
+        self._subscriptions_and_timers = []
+        self._declare_parameters()
+        self.add_on_set_parameters_callback(self._set_parameters)
+
+    # Parameters
+
+    def _declare_parameters(self):
+        for spec in fields(Parameters):
+            facts = spec.metadata
+            # Dynamic typing lets an int stand for a double; the type is checked by Parameters.
+            descriptor = ParameterDescriptor(
+                description=facts['doc'], dynamic_typing=True,
+                additional_constraints=', '.join(facts['allowed'] or ()))
+            if facts['low'] is not None:
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=facts['low'], to_value=facts['high'])]
+            try:
+                self.declare_parameter(facts['name'], spec.default, descriptor)
+            except (InvalidParameterTypeException, InvalidParameterValueException):
+                # Kept for configure, whose failure a lifecycle manager sees and can mend.
+                self._refused[facts['name']] = self._given()[facts['name']].value
+                self.declare_parameter(facts['name'], spec.default, descriptor, True)
+
+    def _given(self):
+        """Return the parameters given on the command line and in files, declared or not."""
+        return getattr(self, '_parameter_overrides', {})
+
+    def _read_parameters(self) -> Parameters:
+        names = [spec.metadata['name'] for spec in fields(Parameters)]
+        for name in self._given():
+            if name not in names and name.partition('.')[0] not in _ROS_OWN:
+                raise ParameterError(f'parameter {unknown_name(name, names)}')
+        values = {name: self.get_parameter(name).value for name in names}
+        return Parameters.from_ros({**values, **self._refused})
+
+    def _set_parameters(self, changes):
+        """Check parameters that are set from outside; take those that count at once."""
+        specs = {spec.metadata['name']: spec.metadata for spec in fields(Parameters)}
+        changes = {p.name: p.value for p in changes if p.name in specs}
+        try:
+            if self._settings is not None:
+                for name in changes:
+                    if not specs[name]['runtime']:
+                        raise ParameterError(f'parameter {name!r} is fixed while the node is '
+                                             'configured: deactivate and clean up first')
+            current = self._settings or Parameters()
+            checked = Parameters.from_ros({**current.to_ros(), **changes})
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for name in changes:
+            self._refused.pop(name, None)
+        if self._settings is not None:
+            self._settings = checked
+            self._pairer.settings = _pairing_settings(checked)
+        return SetParametersResult(successful=True)
+
+    # Lifecycle
+
+    def start(self) -> bool:
+        """Configure and activate unless `autostart` is off; return whether that went well."""
+        if self.get_parameter('autostart').value is False:
+            return True
+        return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+                and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
+
+    @_logged
+    def on_configure(self, state):
+        """Read the parameters, open the engine, offer the topics."""
+        settings = self._read_parameters()
+        if settings.tune_allocator:
+            keep_freed_memory()
+        self._segmenter = Segmenter.from_card(settings.model, settings.engine, settings.device)
+        self._settings = settings
+        self._outputs = Outputs(self, self._segmenter.labels)
+        self._pairer = Pairer(_pairing_settings(self._settings))
+        self._statistics = Statistics()
+        self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
+                               f'{self._segmenter.engine.device}')
+        return TransitionCallbackReturn.SUCCESS
+
+    @_logged
+    def on_activate(self, state):
+        """Subscribe and start to publish."""
+        self._camera_info = None
+        self._worker = NewestWorker(
+            self._segment, lambda pair: self._statistics.count('superseded'))
+        self._outputs.publish_labels()
+        # On the steady clock: neither a bag's clock that stops nor one that jumps may hold them.
+        self._poll_timer = self.create_timer(_POLL_S, self._poll, clock=self._steady)
+        self._subscriptions_and_timers = [
+            self._subscribe('rgb/image', self._settings.rgb_transport,
+                            self._settings.rgb_reliability, self._receive_rgb),
+            self._subscribe('x/image', self._settings.x_transport,
+                            self._settings.x_reliability, self._receive_x),
+            self.create_subscription(CameraInfo, 'rgb/camera_info', self._receive_camera_info,
+                                     _input_qos('best_effort')),
+            self._poll_timer,
+            self.create_timer(_LABELS_S, self._outputs.publish_labels, clock=self._steady),
+            self.create_timer(_DIAGNOSTICS_S, self._publish_diagnostics, clock=self._steady),
+        ]
+        return TransitionCallbackReturn.SUCCESS
+
+    @_logged
+    def on_deactivate(self, state):
+        """Unsubscribe and finish the pair in work."""
+        self._stop()
+        return TransitionCallbackReturn.SUCCESS
+
+    @_logged
+    def on_cleanup(self, state):
+        """Free the engine and take the topics back."""
+        self._stop()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._segmenter = self._outputs = self._settings = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state):
+        """Free everything, from whatever state."""
+        return self.on_cleanup(state)
+
+    def on_error(self, state):
+        """Free everything, so that the node can be configured again."""
+        return self.on_cleanup(state)
+
+    def destroy_node(self):
+        """Stop the worker before the middleware goes away under it."""
+        self._stop()
+        super().destroy_node()
+
+    def _stop(self):
+        for entity in self._subscriptions_and_timers:
+            destroy = (self.destroy_timer if hasattr(entity, 'timer_period_ns')
+                       else self.destroy_subscription)
+            destroy(entity)
+        self._subscriptions_and_timers = []
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+            self._pairer.reset()
+
+    # Messages
+
+    def _subscribe(self, topic, transport, reliability, callback):
+        if transport == 'raw':
+            return self.create_subscription(Image, topic, callback, _input_qos(reliability))
+        # As image_transport does: the suffix follows the topic that the base was remapped to.
+        topic = f'{self.resolve_topic_name(topic)}/{transport}'
+        return self.create_subscription(
+            CompressedImage, topic, callback, _input_qos(reliability))
+
+    def _receive_rgb(self, message):
+        self._receive(message, 'rgb', self._pairer.add_rgb)
+
+    def _receive_x(self, message):
+        self._receive(message, 'x', self._pairer.add_x)
+
+    def _receive(self, message, modality, add):
+        """Pair a message that can be read; one that cannot must not take a good one's partner."""
+        self._statistics.count(f'{modality}_received')
+        try:
+            check_layout(message)
+            pairs = add(stamp_ns(message.header), message, time.monotonic_ns())
+        except MessageError as error:
+            self._refuse(modality, error)
+            return
+        self._submit(pairs)
+        if self._pairer.next_deadline_ns is not None:
+            self._poll_timer.reset()
+
+    def _receive_camera_info(self, message):
+        self._camera_info = message
+
+    def _poll(self):
+        self._submit(self._pairer.poll(time.monotonic_ns()))
+        if self._pairer.next_deadline_ns is None:
+            self._poll_timer.cancel()
+
+    def _submit(self, pairs):
+        for pair in pairs:
+            self._statistics.count('pairs')
+            self._statistics.time(offset_ms=pair.offset_ns / _NS_PER_MS)
+            self._worker.submit(pair)
+
+    def _segment(self, pair):
+        """Decode, segment and publish one pair, on the worker's thread."""
+        parameters = self._settings
+        rgb = self._decode('rgb', decode_rgb, pair.rgb)
+        x = self._decode('x', decode_x, pair.x)
+        if rgb is None or x is None:
+            return
+        try:
+            result = self._segmenter(rgb, x)
+        except FrameError as error:
+            self._refuse('x', error)
+            return
+        except Exception as error:  # noqa: BLE001 an engine that fails must not end the node
+            self._statistics.count('engine_failed')
+            self._warn('engine', f'the engine failed, the pair is dropped: {error!r}')
+            return
+        done = time.perf_counter()
+        try:
+            self._outputs.publish(result, rgb, pair.rgb.header, self._camera_info,
+                                  parameters.label_encoding, parameters.overlay_alpha)
+        except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
+            if self.context.ok():
+                self._statistics.count('publish_failed')
+                self._warn('publish', f'cannot publish: {error}')
+            return
+        published = time.perf_counter()
+        self._statistics.count('masks')
+        self._statistics.time(
+            inference_ms=result.inference_ms, publish_ms=1e3 * (published - done),
+            latency_ms=(self.get_clock().now().nanoseconds - pair.rgb_stamp_ns) / _NS_PER_MS)
+
+    def _decode(self, modality, decode, message):
+        try:
+            return decode(message)
+        except MessageError as error:
+            self._refuse(modality, error)
+            return None
+
+    def _refuse(self, modality, error):
+        self._statistics.count(f'{modality}_malformed')
+        self._warn(f'{modality}: {str(error).split(maxsplit=1)[0]}',
+                   f'{self.resolve_topic_name(f"{modality}/image")}: frame dropped: {error}')
+
+    def _warn(self, kind, text):
+        """Log a warning, but one of a kind only now and then."""
+        now = time.monotonic()
+        if now - self._warned.get(kind, -_REPEAT_WARNING_S) >= _REPEAT_WARNING_S:
+            self._warned[kind] = now
+            self.get_logger().warning(text)
+
+    def _publish_diagnostics(self):
+        self._outputs.publish_diagnostics({
+            'model': self._segmenter.card.name, 'device': self._segmenter.engine.device,
+            **self._statistics.summary(), **self._pairer.drops})
+
+
+def _input_qos(reliability):
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
+
+
+def _pairing_settings(parameters):
+    return PairingSettings(
+        slop_ns=round(parameters.slop_ms * _NS_PER_MS),
+        max_wait_ns=round(parameters.max_wait_ms * _NS_PER_MS),
+        x_offset_ns=round(parameters.x_offset_ms * _NS_PER_MS),
+        rgb_min_period_ns=_MIN_PERIOD_NS, x_min_period_ns=_MIN_PERIOD_NS)
+
+
+def main(args=None) -> int:
+    """Run the node until it is interrupted; return 0, or 2 if it could not start."""
+    use_fastdds_profile(os.environ)
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = SegNode()
+        if not node.start():
+            return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        # After a signal the context is gone, and whatever was at work fails in its own way.
+        if rclpy.ok():
+            raise
+    finally:
+        # Launch repeats the terminal's signal; a second one must not break the clean-up.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

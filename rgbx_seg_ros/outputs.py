@@ -1,0 +1,95 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node publishes. Only the mask is made for nobody; the rest needs a subscriber."""
+
+from copy import copy
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
+
+from rgbx_seg_ros.diagnostics import diagnostic_array
+from rgbx_seg_ros.labels import LabelSet
+from rgbx_seg_ros.messages import to_image
+from rgbx_seg_ros.segmenter import Segmentation
+
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Outputs:
+    """The publishers of `node` for masks with the classes `labels`."""
+
+    def __init__(self, node, labels: LabelSet):
+        self._node, self._labels = node, labels
+        self._images = {name: node.create_publisher(Image, f'segmentation/{name}', 5)
+                        for name in ('mask', 'confidence', 'overlay', 'color')}
+        self._camera_info = node.create_publisher(CameraInfo, 'segmentation/camera_info', 5)
+        self._palette = node.create_publisher(String, 'segmentation/palette', _LATCHED)
+        self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._label_info = self._create_label_info()
+
+    def _create_label_info(self):
+        try:
+            from vision_msgs.msg import LabelInfo
+        except ImportError:
+            self._node.get_logger().info(
+                'vision_msgs is not installed: segmentation/label_info is not published '
+                '(apt install ros-$ROS_DISTRO-vision-msgs); segmentation/palette has the names')
+            return None
+        return self._node.create_publisher(LabelInfo, 'segmentation/label_info', _LATCHED)
+
+    def destroy(self):
+        """Take the topics back."""
+        for publisher in (*self._images.values(), self._camera_info, self._palette,
+                          self._diagnostics, self._label_info):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
+
+    def publish_labels(self):
+        """Publish what the ids mean; late subscribers get it as well."""
+        self._palette.publish(String(data=self._labels.to_json()))
+        if self._label_info is not None:
+            self._label_info.publish(
+                label_info(self._labels, self._node.get_clock().now().to_msg()))
+
+    def publish(self, result: Segmentation, rgb, header, camera_info, label_encoding, alpha):
+        """
+        Publish one result under `header`, that of the colour image.
+
+        `rgb` is the colour frame (H, W, 3) uint8, `camera_info` its newest CameraInfo or None.
+        """
+        self._publish_image('mask', result.mask, label_encoding, header)
+        if camera_info is not None:
+            # A copy: the message belongs to the subscription, and its stamp to another frame.
+            camera_info = copy(camera_info)
+            camera_info.header = header
+            self._camera_info.publish(camera_info)
+        if self._wanted('confidence'):
+            self._publish_image('confidence', result.confidence, 'mono8', header)
+        if self._wanted('overlay'):
+            picture = self._labels.overlay(rgb, result.mask, alpha)
+            self._publish_image('overlay', picture, 'rgb8', header)
+        if self._wanted('color'):
+            self._publish_image('color', self._labels.colorize(result.mask), 'rgb8', header)
+
+    def publish_diagnostics(self, facts: dict):
+        """Publish the facts about the node as they stand now."""
+        now = self._node.get_clock().now().to_msg()
+        name = self._node.get_fully_qualified_name().lstrip('/')
+        self._diagnostics.publish(diagnostic_array(name, facts, now))
+
+    def _wanted(self, name):
+        return self._images[name].get_subscription_count() > 0
+
+    def _publish_image(self, name, pixels, encoding, header):
+        self._images[name].publish(to_image(pixels, encoding, header))
+
+
+def label_info(labels: LabelSet, stamp):
+    """Return the class ids and names as a vision_msgs/LabelInfo."""
+    from vision_msgs.msg import LabelInfo, VisionClass
+    message = LabelInfo()
+    message.header.stamp = stamp
+    message.class_map = [VisionClass(class_id=c.id, class_name=c.name) for c in labels]
+    return message

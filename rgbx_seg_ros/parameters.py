@@ -1,0 +1,111 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: one dataclass is the source of declaration, checks and README table."""
+
+from dataclasses import dataclass, field, fields
+import math
+
+from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.fields import unknown_name
+
+
+def _parameter(name, default, doc, *, low=None, high=None, allowed=None, runtime=False):
+    """Declare one parameter; `low` and `high` are allowed values, `allowed` lists all of them."""
+    facts = {'name': name, 'doc': doc, 'low': low, 'high': high, 'allowed': allowed,
+             'runtime': runtime}
+    return field(default=default, metadata=facts)
+
+
+_RELIABILITY = ('best_effort', 'reliable')
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Every parameter of the node by its field; the ROS name stands in the field's metadata."""
+
+    model: str = _parameter(
+        'model', 'msrs_person_car_bike',
+        'Model card: the name of one in the package, or the path of a yaml file.')
+    engine: str = _parameter('engine', 'torch', 'What runs the network.', allowed=('torch',))
+    device: str = _parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda:N.')
+    autostart: bool = _parameter(
+        'autostart', True, 'Configure and activate at start, without a lifecycle manager.')
+    rgb_transport: str = _parameter(
+        'rgb.transport', 'raw', 'raw: rgb/image. compressed: rgb/image/compressed.',
+        allowed=('raw', 'compressed'))
+    x_transport: str = _parameter(
+        'x.transport', 'raw',
+        'raw: x/image. compressed: x/image/compressed. compressedDepth: '
+        'x/image/compressedDepth.',
+        allowed=('raw', 'compressed', 'compressedDepth'))
+    rgb_reliability: str = _parameter(
+        'rgb.reliability', 'best_effort', 'QoS of the RGB subscription.', allowed=_RELIABILITY)
+    x_reliability: str = _parameter(
+        'x.reliability', 'best_effort', 'QoS of the X subscription.', allowed=_RELIABILITY)
+    slop_ms: float = _parameter(
+        'sync.slop_ms', 50.0, 'Longest time between the two frames of a pair, ms.',
+        low=0.0, high=10_000.0, runtime=True)
+    max_wait_ms: float = _parameter(
+        'sync.max_wait_ms', 100.0,
+        'Longest wait of an RGB frame for a better partner, ms.',
+        low=0.0, high=10_000.0, runtime=True)
+    x_offset_ms: float = _parameter(
+        'sync.x_offset_ms', 0.0,
+        'Added to the stamps of X before they are compared, ms.',
+        low=-10_000.0, high=10_000.0, runtime=True)
+    label_encoding: str = _parameter(
+        'label_encoding', 'mono8', 'Encoding of segmentation/mask.',
+        allowed=('mono8', '8UC1', '16UC1', '16SC1', '32SC1'))
+    overlay_alpha: float = _parameter(
+        'overlay.alpha', 0.5, 'Share of the class colours in segmentation/overlay.',
+        low=0.0, high=1.0, runtime=True)
+    tune_allocator: bool = _parameter(
+        'tune_allocator', True,
+        'Keep freed image buffers in the process instead of returning them (glibc only).')
+
+    def __post_init__(self):
+        for spec in fields(self):
+            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+
+    @classmethod
+    def from_ros(cls, values: dict) -> 'Parameters':
+        """Return the parameters from values by ROS name; raise ParameterError for a bad one."""
+        by_name = {spec.metadata['name']: spec.name for spec in fields(cls)}
+        for name in values:
+            if name not in by_name:
+                raise ParameterError(f'parameter {unknown_name(name, by_name)}')
+        return cls(**{by_name[name]: value for name, value in values.items()})
+
+    def to_ros(self) -> dict:
+        """Return the values by ROS name."""
+        return {spec.metadata['name']: getattr(self, spec.name) for spec in fields(self)}
+
+
+def _checked(spec, value):
+    """Return `value` as the type of its default, or raise ParameterError."""
+    facts, kind = spec.metadata, type(spec.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wrong = f'parameter {facts["name"]!r} is {value!r}'
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ParameterError(f'{wrong}, needed is a value of type {kind.__name__}')
+    if facts['allowed'] and value not in facts['allowed']:
+        raise ParameterError(f'{wrong}, allowed are: {", ".join(facts["allowed"])}')
+    if facts['low'] is not None and not facts['low'] <= value <= facts['high']:
+        raise ParameterError(f'{wrong}, allowed is {facts["low"]:g} to {facts["high"]:g}')
+    return value
+
+
+def markdown_table() -> str:
+    """Return the table of parameters for README."""
+    rows = ['| parameter | default | allowed | at run time | meaning |',
+            '| --- | --- | --- | --- | --- |']
+    for spec in fields(Parameters):
+        facts = spec.metadata
+        allowed = ', '.join(facts['allowed'] or ())
+        if facts['low'] is not None:
+            allowed = f'{facts["low"]:g} .. {facts["high"]:g}'
+        default = str(spec.default).lower() if isinstance(spec.default, bool) else spec.default
+        runtime = 'yes' if facts['runtime'] else ''
+        rows.append(f'| `{facts["name"]}` | {default} | {allowed} | {runtime} | {facts["doc"]} |')
+    return '\n'.join(rows)

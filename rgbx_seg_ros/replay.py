@@ -1,0 +1,315 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`rgbx-seg replay`: segment a rosbag2 offline, without ROS.
+
+Decoding, pairing and segmentation are those of the node, but nothing is superseded: every pair
+gets its mask. Frames are not collected, so memory does not grow with the bag.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+import json
+import math
+from pathlib import Path
+import textwrap
+
+import numpy as np
+from tqdm import tqdm
+
+from rgbx_seg_ros.bags import (
+    BagReader,
+    BagWriter,
+    Image,
+    LABEL_TOPIC,
+    RGB_TOPIC,
+    STORAGES,
+    String,
+    X_TOPIC,
+)
+from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
+from rgbx_seg_ros.frames import check_x
+from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
+from rgbx_seg_ros.metrics import ConfusionMatrix
+from rgbx_seg_ros.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.statistics import Window
+
+MASK_TOPIC = '/segmentation/mask'
+CONFIDENCE_TOPIC = '/segmentation/confidence'
+PALETTE_TOPIC = '/segmentation/palette'
+
+# A bag is in no hurry: an X stream that arrives half a second late still finds its RGB frames.
+_LATENESS_NS = 500_000_000
+_MOST_WAITING = 100
+_PERCENTILES = {'median': 50, 'p95': 95}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replay has read, made and measured."""
+
+    bag: str
+    """Path of the bag that was read."""
+    out: str
+    """Path of the bag with the masks."""
+    model: str
+    """Name of the model."""
+    device: str
+    """What ran it."""
+    topics: dict[str, str]
+    """The topics that were read: rgb, x and, where there is ground truth, label."""
+    messages: dict[str, int]
+    """Messages read, by the keys of `topics`."""
+    pairs: int
+    """Pairs, and so masks."""
+    drops: dict[str, int]
+    """Messages left out by reason: those of `pairing.DROP_REASONS`, and *_malformed."""
+    malformed: dict[str, str]
+    """What was wrong with the first malformed message, by the keys of `topics`."""
+    offset_ms: dict[str, float]
+    """Median and p95 of the stamp of X minus that of RGB, over the pairs."""
+    inference_ms: dict[str, float]
+    """Median and p95 of the time from frames to mask."""
+    scored: int
+    """Masks compared with a label."""
+    scores: dict | None
+    """IoU, recall and precision by class, mean IoU and pixel accuracy, 0..1, NaN as None."""
+    table: str
+    """The scores as a table, in percent."""
+
+    def __str__(self):
+        drops = ', '.join(f'{reason} {count}' for reason, count in sorted(self.drops.items()))
+        rows = [
+            ('RGB frames', f'{self.messages["rgb"]:6}', self.topics['rgb']),
+            ('X frames', f'{self.messages["x"]:6}', self.topics['x']),
+            ('dropped', f'{sum(self.drops.values()):6}', drops),
+            *(('', '', f'first bad {kind} message: {text}')
+              for kind, text in self.malformed.items()),
+            ('pairs', f'{self.pairs:6}', f'X minus RGB: median {self.offset_ms["median"]:.1f} ms, '
+                                         f'p95 {self.offset_ms["p95"]:.1f} ms'),
+            ('inference', f'{self.inference_ms["median"]:6.1f}',
+             f'ms median, p95 {self.inference_ms["p95"]:.1f} ms; {self.model} on {self.device}'),
+        ]
+        lines = [textwrap.fill(f'{name:10} {figure:6}  {text}', 80, subsequent_indent=' ' * 19,
+                               break_on_hyphens=False) for name, figure, text in rows]
+        if 'label' in self.topics:
+            lines += ['', f'{self.scored} masks scored against {self.topics["label"]}, percent']
+            lines += [self.table] * bool(self.scored)
+        return '\n'.join([*lines, '', f'wrote {self.out}'])
+
+
+class _Scorer:
+    """Brings masks and labels of one stamp together, whichever comes first."""
+
+    def __init__(self, num_classes):
+        self.matrix = ConfusionMatrix(num_classes)
+        self.scored = 0
+        self._waiting = {'label': {}, 'mask': {}}
+
+    def add(self, kind, time_ns, ids):
+        """Take a 'label' or a 'mask', (H, W) uint8; raise FrameError where they do not match."""
+        other = self._waiting['mask' if kind == 'label' else 'label'].pop(time_ns, None)
+        if other is None:
+            waiting = self._waiting[kind]
+            waiting[time_ns] = ids
+            if len(waiting) > _MOST_WAITING:
+                del waiting[next(iter(waiting))]
+            return
+        label, mask = (ids, other) if kind == 'label' else (other, ids)
+        self.matrix.update(label, mask)
+        self.scored += 1
+
+    def scores(self, names):
+        """Return the scores as Report has them."""
+        if not self.scored:
+            return None
+        columns = {'iou': self.matrix.iou(), 'recall': self.matrix.recall(),
+                   'precision': self.matrix.precision()}
+        return {
+            'classes': {name: {score: _or_none(values[i]) for score, values in columns.items()}
+                        for i, name in enumerate(names)},
+            'mean_iou': _or_none(self.matrix.mean_iou()),
+            'pixel_accuracy': _or_none(self.matrix.pixel_accuracy())}
+
+
+def _or_none(score):
+    return float(score) if math.isfinite(score) else None
+
+
+class _Replay:
+    """The way of the messages from one bag to the other."""
+
+    def __init__(self, segmenter, settings, writer):
+        self._segmenter, self._writer = segmenter, writer
+        self._pairer = Pairer(settings)
+        self._now_ns = 0
+        self._malformed = Counter()
+        self.scorer = _Scorer(len(segmenter.labels))
+        self.pairs = 0
+        self.messages = Counter(rgb=0, x=0)
+        self.first_errors = {}
+        self.offset_ms, self.inference_ms = Window(100_000), Window(100_000)
+
+    @property
+    def drops(self):
+        """Messages left out, by reason."""
+        return dict(self._pairer.drops + self._malformed)
+
+    def take(self, kind, message, now_ns):
+        """Take a message of the kind 'rgb', 'x' or 'label', received at `now_ns`."""
+        self.messages[kind] += 1
+        self._now_ns = now_ns
+        try:
+            time_ns, pixels = stamp_ns(message.header), self._decode(kind, message)
+            if kind == 'label':
+                self.scorer.add(kind, time_ns, pixels)
+        except (MessageError, FrameError) as error:
+            self._refuse(kind, error)
+            return
+        if kind == 'rgb':
+            self._segment(self._pairer.add_rgb(time_ns, (message.header, pixels), now_ns))
+        elif kind == 'x':
+            self._segment(self._pairer.add_x(time_ns, pixels, now_ns))
+
+    def finish(self):
+        """Segment the pairs that were still open at the end of the bag."""
+        self._segment(self._pairer.flush())
+
+    def _decode(self, kind, message):
+        if kind == 'rgb':
+            return decode_rgb(message)
+        pixels = decode_x(message)
+        check_x(pixels)
+        if kind == 'label' and (pixels.ndim, pixels.dtype) != (2, np.uint8):
+            raise FrameError(f'label is {pixels.dtype} of shape {pixels.shape!r}, needed are '
+                             'class ids as mono8')
+        return pixels
+
+    def _refuse(self, kind, error):
+        self._malformed[f'{kind}_malformed'] += 1
+        self.first_errors.setdefault(kind, str(error))
+
+    def _segment(self, pairs):
+        for pair in pairs:
+            header, rgb = pair.rgb
+            result = self._segmenter(rgb, pair.x)
+            if not self.pairs:
+                palette = String(data=self._segmenter.labels.to_json())
+                self._writer.write(PALETTE_TOPIC, palette, self._now_ns, latched=True)
+            for topic, ids in ((MASK_TOPIC, result.mask), (CONFIDENCE_TOPIC, result.confidence)):
+                self._writer.write(topic, to_image(ids, 'mono8', header, Image), self._now_ns)
+            self.pairs += 1
+            self.offset_ms.add(pair.offset_ns / 1e6)
+            self.inference_ms.add(result.inference_ms)
+            try:
+                self.scorer.add('mask', pair.rgb_stamp_ns, result.mask)
+            except FrameError as error:
+                self._refuse('label', error)
+
+
+def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
+           x_topic: str = X_TOPIC, label_topic: str | None = None, slop_ms: float = 50.0,
+           x_offset_ms: float = 0.0, storage: str = 'mcap') -> Report:
+    """
+    Segment every pair of frames in `bag` and write the masks to the new bag `out`.
+
+    `out` holds mask, confidence and palette as the node publishes them, with the header of the RGB
+    frame, received when the pair was known. It is by default `bag` with '_masks' behind its name.
+    Where only TOPIC/compressed is recorded, that is read. `label_topic` holds class ids (mono8)
+    under the stamp of the RGB frame; None takes '/ground_truth/mask' where it is there. Malformed
+    messages are counted and left out. Raise DataError for bags that cannot be read or written, or
+    that hold no pair.
+    """
+    out = _masks_path(Path(bag)) if out is None else Path(out)
+    settings = _settings(slop_ms, x_offset_ms)
+    with BagReader(bag) as reader:
+        topics = {'rgb': reader.image_topic(rgb_topic), 'x': reader.image_topic(x_topic)}
+        if label_topic is not None or LABEL_TOPIC in reader.topics:
+            topics['label'] = reader.image_topic(label_topic or LABEL_TOPIC)
+        kinds = {topic: kind for kind, topic in topics.items()}
+        if len(kinds) < len(topics):
+            raise DataError(f'the topics {topics!r} must differ from each other')
+        with BagWriter(out, storage) as writer:
+            run = _Replay(segmenter, settings, writer)
+            total = sum(reader.counts[topic] for topic in kinds)
+            for topic, now_ns, message in tqdm(reader.messages(kinds), total=total,
+                                               unit='message', leave=False, disable=None):
+                run.take(kinds[topic], message, now_ns)
+            run.finish()
+            if not run.pairs:
+                raise DataError(_why_no_pairs(bag, topics, run, slop_ms))
+    return Report(
+        bag=str(bag), out=str(out), model=segmenter.card.name, device=segmenter.engine.device,
+        topics=topics, messages=dict(run.messages), pairs=run.pairs, drops=run.drops,
+        malformed=run.first_errors, offset_ms=_summary(run.offset_ms),
+        inference_ms=_summary(run.inference_ms), scored=run.scorer.scored,
+        scores=run.scorer.scores(segmenter.labels.names),
+        table=run.scorer.matrix.table(segmenter.labels.names))
+
+
+def _masks_path(bag):
+    bag = bag.resolve()
+    return bag.with_name(f'{bag.stem if bag.is_file() else bag.name}_masks')
+
+
+def _settings(slop_ms, x_offset_ms):
+    if not 0 <= slop_ms <= 10_000:
+        raise ParameterError(f'slop is {slop_ms!r} ms, allowed is 0 to 10000')
+    if not abs(x_offset_ms) <= 60_000:
+        raise ParameterError(f'offset of X is {x_offset_ms!r} ms, allowed is -60000 to 60000')
+    slop_ns = round(slop_ms * 1e6)
+    return PairingSettings(slop_ns=slop_ns, max_wait_ns=slop_ns + _LATENESS_NS,
+                           x_offset_ns=round(x_offset_ms * 1e6))
+
+
+def _summary(window):
+    return {name: window.percentile(share) for name, share in _PERCENTILES.items()}
+
+
+def _why_no_pairs(bag, topics, run, slop_ms):
+    drops = ', '.join(f'{reason} {count}' for reason, count in sorted(run.drops.items()))
+    errors = ''.join(f'; first bad {kind} message: {text}'
+                     for kind, text in run.first_errors.items())
+    return (f'{str(bag)!r} holds no pair: {run.messages["rgb"]} frames in {topics["rgb"]}, '
+            f'{run.messages["x"]} in {topics["x"]}, slop {slop_ms:g} ms, dropped: '
+            f'{drops or "none"}{errors}; check the slop and the offset of X')
+
+
+def add_arguments(parser):
+    """Declare the command's arguments."""
+    parser.add_argument('bag', type=Path, help='folder of the bag, or an .mcap or .db3 file')
+    parser.add_argument('--model', required=True, metavar='CARD',
+                        help='a card, or the name of one')
+    parser.add_argument('-o', '--out', type=Path, metavar='BAG',
+                        help='new bag for the masks (default: name of the bag with _masks)')
+    parser.add_argument('--rgb-topic', default=RGB_TOPIC, metavar='TOPIC',
+                        help=f'colour frames, raw or /compressed (default: {RGB_TOPIC})')
+    parser.add_argument('--x-topic', default=X_TOPIC, metavar='TOPIC',
+                        help=f'second modality, raw or /compressed (default: {X_TOPIC})')
+    parser.add_argument('--label-topic', metavar='TOPIC',
+                        help='class ids under the stamp of the colour frame, to score the masks '
+                             f'(default: {LABEL_TOPIC} where the bag has it)')
+    parser.add_argument('--slop-ms', type=float, default=50.0, metavar='MS',
+                        help='longest time between the frames of a pair (default: 50)')
+    parser.add_argument('--x-offset-ms', type=float, default=0.0, metavar='MS',
+                        help='added to the stamps of X before they are compared (default: 0)')
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--storage', choices=STORAGES, default='mcap',
+                        help='kind of file of the new bag (default: mcap)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
+
+
+def main(args):
+    """Run the command."""
+    segmenter = Segmenter.from_card(args.model, device=args.device)
+    report = replay(args.bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
+                    args.slop_ms, args.x_offset_ms, args.storage)
+    print(report)
+    if args.json:
+        facts = asdict(report)
+        del facts['table']
+        try:
+            args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+        except OSError as error:
+            raise DataError(f'cannot write the report: {error}') from error

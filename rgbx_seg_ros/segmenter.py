@@ -1,0 +1,69 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A card and an engine: the one object that node, replay, predict and evaluate all use."""
+
+from dataclasses import dataclass
+import time
+
+import numpy as np
+
+from rgbx_seg_ros.card import Card, load_card
+from rgbx_seg_ros.engines import open_engine
+from rgbx_seg_ros.frames import check_rgb, check_x, x_range
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the network says about one pair."""
+
+    mask: np.ndarray
+    """(H, W) uint8 class ids at the size of the colour frame."""
+    confidence: np.ndarray
+    """(H, W) uint8, the probability of the class in the mask times 255."""
+    prepare_ms: float
+    """Time for checks and for the range of X."""
+    inference_ms: float
+    """Time from the frames in memory to mask and confidence in memory."""
+
+
+class Segmenter:
+    """
+    Segments pairs of raw frames.
+
+    `card` and `labels` say what the masks mean, `engine` what runs the network.
+    """
+
+    def __init__(self, card: Card, engine):
+        self.card, self.engine = card, engine
+
+    @classmethod
+    def from_card(cls, path_or_name, engine: str = 'torch', device: str = 'auto') -> 'Segmenter':
+        """
+        Open the model of a card: a path to a YAML file or the name of one in the package.
+
+        Raise CardError, WeightsError or EngineError where it cannot run here.
+        """
+        card = load_card(path_or_name)
+        return cls(card, open_engine(engine, card, device))
+
+    @property
+    def labels(self):
+        """The classes of the mask, a LabelSet."""
+        return self.card.labels
+
+    def __call__(self, rgb: np.ndarray, x: np.ndarray) -> Segmentation:
+        """
+        Segment one pair.
+
+        `rgb` is (H, W, 3) uint8 in RGB order; `x` is the raw frame as stored, (H, W) or (H, W, 3)
+        of uint8, uint16 or float32, showing the same field of view, of any size. Raise FrameError
+        for anything else.
+        """
+        started = time.perf_counter()
+        check_rgb(rgb)
+        check_x(x)
+        limits = x_range(x, self.card.x)
+        prepared = time.perf_counter()
+        mask, confidence = self.engine(rgb, x, limits)
+        done = time.perf_counter()
+        return Segmentation(mask, confidence, 1e3 * (prepared - started), 1e3 * (done - prepared))

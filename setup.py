@@ -1,0 +1,96 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Metadata, dependencies and data files, for pip and for colcon (ament_python)."""
+
+import os
+from pathlib import Path
+import re
+
+from setuptools import find_packages, setup
+
+NAME = 'rgbx_seg_ros'
+SHARED_FOLDERS = ['config', 'launch', 'models']
+
+
+def version():
+    """Return the version, which stands in the package alone; reading it must not import it."""
+    text = Path(NAME, '__init__.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+
+
+def shared_files():
+    """Return every file of the shared folders, grouped by the folder that it is installed to."""
+    groups = []
+    for top in SHARED_FOLDERS:
+        # A link to a folder is followed: colcon's --symlink-install may have made one.
+        for folder, subfolders, files in os.walk(top, followlinks=True):
+            subfolders[:] = sorted(name for name in subfolders if name != '__pycache__')
+            paths = [os.path.join(folder, name) for name in sorted(files) if name[0] != '.']
+            if paths:
+                groups.append((os.path.join('share', NAME, folder), paths))
+    return groups
+
+
+setup(
+    name=NAME,
+    version=version(),
+    description='RGB-X semantic segmentation for ROS 2: a camera paired with thermal, depth or '
+                'polarization',
+    long_description='A ROS-free segmentation library with a thin ROS 2 edge.',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    maintainer='rgbx_seg_ros maintainers',
+    maintainer_email='maintainers@example.org',
+    python_requires='>=3.10',
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *shared_files(),
+    ],
+    install_requires=[
+        'numpy>=1.22',  # Ubuntu 22.04 has 1.21, but no torch for Python 3.10 works with it
+        'opencv-python-headless>=4.5.4',  # that of Ubuntu 22.04; 5 works too
+        'PyYAML>=5.4',  # that of Ubuntu 22.04
+        'rosbags>=0.11,<0.12',  # its writer's interface changes between minor versions
+        'safetensors>=0.4',  # the first stable file format
+        # The newest one tested. The cap also keeps a machine without a GPU on the CPU build it
+        # has: a newer one would bring gigabytes of CUDA.
+        'torch>=2.3,<2.14',
+        'tqdm>=4.57',  # that of Ubuntu 22.04
+    ],
+    extras_require={
+        # ROS 2 from PyPI, for a machine without a distribution. On a robot ROS comes from apt.
+        'ros': [
+            'ros-kilted-diagnostic-msgs>=5.5,<6',
+            'ros-kilted-lifecycle-msgs>=2.3,<3',
+            'ros-kilted-rcl-interfaces>=2.3,<3',
+            'ros-kilted-rclpy>=9.1,<10',
+            'ros-kilted-rmw-fastrtps-cpp>=9.3,<10',  # rclpy alone comes without a middleware
+            'ros-kilted-sensor-msgs>=5.5,<6',
+            'ros-kilted-std-msgs>=5.5,<6',
+        ],
+        'test': [
+            'colcon-package-information',  # colcon list
+            'colcon-recursive-crawl',  # how colcon finds packages
+            'colcon-ros>=0.4',  # colcon build
+            'flake8',
+            'flake8-builtins',
+            'flake8-comprehensions',
+            'flake8-docstrings',
+            'flake8-import-order',
+            'flake8-quotes',
+            'hypothesis',
+            'pytest>=6.2',  # that of Ubuntu 22.04
+            'pytest-timeout',
+            'ruff',
+        ],
+    },
+    entry_points={
+        'console_scripts': [
+            f'rgbx-seg = {NAME}.__main__:main',
+            f'seg_node = {NAME}.node:main',
+        ],
+    },
+    zip_safe=False,
+)

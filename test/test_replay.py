@@ -1,0 +1,382 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Replay: every pair gets its mask, under the header of its RGB frame, and nothing is lost."""
+
+import json
+import sys
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+
+from rgbx_seg_ros.__main__ import main
+from rgbx_seg_ros.bags import BagReader, BagWriter, image_message, STORAGES, String
+from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.labels import UNLABELED
+from rgbx_seg_ros.make_bag import make_bag
+from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.metrics import ConfusionMatrix
+from rgbx_seg_ros.replay import replay
+from rgbx_seg_ros.segmenter import Segmenter
+
+H, W = 12, 16
+START_NS = 1_700_000_000_123_456_789
+PERIOD_NS = 100_000_000
+CARD = """
+name: tiny
+description: a network with random weights
+network: ms_irtnet
+network_args: {backbone: atto, decoder_width: 16, gwim_ratio: 0.5}
+classes:
+  - {id: 0, name: background, color: [0, 0, 0]}
+  - {id: 1, name: car, color: [64, 0, 128]}
+  - {id: 2, name: person, color: [64, 64, 0]}
+input_size: [64, 96]
+rgb: {mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}
+x: {kind: thermal, mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}
+"""
+
+
+class Engine:
+    """Class by the warmth of X, confidence by the red of RGB: both inputs show in the output."""
+
+    device = 'no device'
+
+    def __call__(self, rgb, x, x_range):
+        x = x if x.ndim == 2 else x[..., 0]
+        warmth = x.astype(float) / (255 if x.dtype == np.uint8 else 65535)
+        return np.uint8(warmth * 2.999), rgb[..., 0].copy()
+
+
+@pytest.fixture
+def card(tmp_path):
+    path = tmp_path / 'tiny.yaml'
+    path.write_text(CARD)
+    return path
+
+
+@pytest.fixture
+def segmenter(card):
+    return Segmenter(load_card(card), Engine())
+
+
+def frame(i, dtype=np.uint8):
+    """Return an RGB frame, an X frame and a label, all of them told by `i`."""
+    generator = np.random.default_rng(i)
+    rgb = generator.integers(0, 256, (H, W, 3), np.uint8)
+    x = generator.integers(0, np.iinfo(dtype).max + 1, (H, W), dtype)
+    label = generator.integers(0, 3, (H, W), np.uint8)
+    label[:2] = UNLABELED
+    return rgb, x, label
+
+
+def write_folder(root, count=6):
+    for name in ('rgb', 'thermal', 'label'):
+        (root / name).mkdir(parents=True)
+    for i in range(count):
+        rgb, x, label = frame(i)
+        cv2.imwrite(str(root / 'rgb' / f'{i}.png'), rgb[..., ::-1])
+        cv2.imwrite(str(root / 'thermal' / f'{i}.png'), x)
+        cv2.imwrite(str(root / 'label' / f'{i}.png'), label)
+    return root
+
+
+def rgb_message(i, time_ns=None):
+    time_ns = START_NS + i * PERIOD_NS if time_ns is None else time_ns
+    return image_message(frame(i)[0], 'rgb8', time_ns, 'front_camera')
+
+
+def x_message(i, offset_ns=0):
+    return image_message(frame(i)[1], 'mono8', START_NS + i * PERIOD_NS + offset_ns, 'infrared')
+
+
+def label_message(i, label=None):
+    label = frame(i)[2] if label is None else label
+    return image_message(label, 'mono8', START_NS + i * PERIOD_NS, 'front_camera')
+
+
+def write_bag(path, messages):
+    """Write (topic, message) pairs, received a millisecond after each other."""
+    with BagWriter(path) as bag:
+        for i, (topic, message) in enumerate(messages):
+            bag.write(topic, message, START_NS + i * 1_000_000)
+    return path
+
+
+def write_pairs(path, count=6, offset_ns=0):
+    return write_bag(path, [message for i in range(count) for message in (
+        ('/rgb/image', rgb_message(i)), ('/x/image', x_message(i, offset_ns)))])
+
+
+def read(bag, topic):
+    with BagReader(bag) as reader:
+        return [message for _, _, message in reader.messages([topic])]
+
+
+def matrix_of(indices, segmenter):
+    matrix = ConfusionMatrix(3)
+    for i in indices:
+        rgb, x, label = frame(i)
+        matrix.update(label, segmenter(rgb, x).mask)
+    return matrix
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('compressed', [False, True])
+def test_six_frames_become_six_masks_under_the_headers_of_rgb(
+        tmp_path, segmenter, storage, compressed):
+    folder = write_folder(tmp_path / 'frames')
+    make_bag(folder, tmp_path / 'bag', offset_ms=12, jitter_ms=5, compressed=compressed,
+             storage=storage)
+    report = replay(tmp_path / 'bag', segmenter, storage=storage)
+    suffix = '/compressed' if compressed else ''
+    assert report.out == str(tmp_path / 'bag_masks')
+    assert report.topics == {'rgb': f'/rgb/image{suffix}', 'x': f'/x/image{suffix}',
+                             'label': '/ground_truth/mask'}
+    assert report.messages == {'rgb': 6, 'x': 6, 'label': 6}
+    assert (report.pairs, report.drops, report.scored) == (6, {}, 6)
+    assert 7 < report.offset_ms['median'] < report.offset_ms['p95'] < 17
+
+    sources = read(tmp_path / 'bag', f'/rgb/image{suffix}')
+    masks = read(report.out, '/segmentation/mask')
+    confidences = read(report.out, '/segmentation/confidence')
+    assert len(sources) == len(masks) == len(confidences) == 6
+    for i, source in enumerate(sources):
+        rgb, x, _ = frame(i)
+        expected = segmenter(rgb, x)
+        for message, pixels in ((masks[i], expected.mask), (confidences[i], expected.confidence)):
+            assert message.header == source.header
+            assert message.header.frame_id == 'rgb_optical_frame'
+            assert (message.encoding, message.step) == ('mono8', W)
+            np.testing.assert_array_equal(decode_x(message), pixels)
+    [palette] = read(report.out, '/segmentation/palette')
+    assert [entry['name'] for entry in json.loads(palette.data)] == [
+        'background', 'car', 'person', 'unlabeled']
+
+
+def test_stamps_are_kept_to_the_last_bit(tmp_path, segmenter):
+    times = [START_NS, START_NS + 1, START_NS + 999_999_999, 1, 2_147_483_647_999_999_999]
+    for time_ns in times:
+        bag = write_bag(tmp_path / f'{time_ns}', [
+            ('/rgb/image', rgb_message(0, time_ns)),
+            ('/x/image', image_message(frame(0)[1], 'mono8', time_ns, 'infrared'))])
+        [mask] = read(replay(bag, segmenter).out, '/segmentation/mask')
+        assert stamp_ns(mask.header) == time_ns
+
+
+def test_masks_are_received_in_order_and_within_the_time_of_the_bag(tmp_path, segmenter):
+    bag = write_pairs(tmp_path / 'bag')
+    out = replay(bag, segmenter).out
+    with BagReader(out) as reader:
+        topics = list(reader.topics)
+        received = [(topic, time_ns) for topic, time_ns, _ in reader.messages(topics)]
+    times = [time_ns for _, time_ns in received]
+    assert times == sorted(times)
+    assert START_NS <= times[0] and times[-1] == START_NS + 11 * 1_000_000
+    assert received[0][0] == '/segmentation/palette'
+
+
+@pytest.mark.parametrize('order', ['before', 'between', 'after', 'last'])
+def test_scores_equal_those_computed_directly_whenever_the_label_comes(
+        tmp_path, segmenter, order):
+    messages = []
+    for i in range(6):
+        own = [('/rgb/image', rgb_message(i)), ('/x/image', x_message(i))]
+        position = {'before': 0, 'between': 1, 'after': 2, 'last': 2}[order]
+        own.insert(position, ('/ground_truth/mask', label_message(i)))
+        messages += own
+    if order == 'last':
+        messages.sort(key=lambda message: message[0] == '/ground_truth/mask')
+    report = replay(write_bag(tmp_path / 'bag', messages), segmenter)
+    matrix = matrix_of(range(6), segmenter)
+    assert report.scored == 6
+    assert report.scores['mean_iou'] == matrix.mean_iou()
+    assert report.scores['pixel_accuracy'] == matrix.pixel_accuracy()
+    assert [by_class['iou'] for by_class in report.scores['classes'].values()] == list(
+        matrix.iou())
+    assert matrix.table(['background', 'car', 'person']) in str(report)
+
+
+def test_only_labelled_masks_are_scored(tmp_path, segmenter):
+    messages = [message for i in range(6) for message in (
+        ('/rgb/image', rgb_message(i)), ('/x/image', x_message(i)))]
+    messages += [('/truth', label_message(i)) for i in (1, 4)]
+    bag = write_bag(tmp_path / 'bag', messages)
+    report = replay(bag, segmenter, label_topic='/truth')
+    assert report.scored == 2
+    assert report.scores['mean_iou'] == matrix_of((1, 4), segmenter).mean_iou()
+    assert replay(bag, segmenter, tmp_path / 'unscored').scores is None
+
+
+def test_labels_that_do_not_fit_the_model_are_left_out_and_reported(tmp_path, segmenter):
+    labels = [frame(0)[2], np.full((H, W), 3, np.uint8), frame(2)[2][:, 1:]]
+    messages = [message for i, label in enumerate(labels) for message in (
+        ('/rgb/image', rgb_message(i)), ('/x/image', x_message(i)),
+        ('/ground_truth/mask', label_message(i, label)))]
+    wide = image_message(frame(3)[2].astype(np.uint16), 'mono16', START_NS, 'front_camera')
+    messages.append(('/ground_truth/mask', wide))
+    report = replay(write_bag(tmp_path / 'bag', messages), segmenter)
+    assert (report.scored, report.drops) == (1, {'label_malformed': 3})
+    assert 'label holds the id 3, allowed are 0..2' in report.malformed['label']
+    assert report.scores['mean_iou'] == matrix_of([0], segmenter).mean_iou()
+
+
+def test_malformed_frames_are_counted_and_the_replay_goes_on(tmp_path, segmenter):
+    bad_rgb, bad_x, four_channels = rgb_message(1), x_message(3), x_message(4)
+    bad_rgb.encoding = 'yuv999'
+    bad_x.data = bad_x.data[:-1]
+    four_channels.encoding, four_channels.width = '8UC4', W // 4
+    messages = [message for i in range(6) for message in (
+        ('/rgb/image', bad_rgb if i == 1 else rgb_message(i)),
+        ('/x/image', {3: bad_x, 4: four_channels}.get(i) or x_message(i)))]
+    report = replay(write_bag(tmp_path / 'bag', messages), segmenter)
+    assert report.pairs == 3
+    assert report.drops == {'rgb_malformed': 1, 'x_malformed': 2, 'rgb_no_partner': 2,
+                            'x_unused': 1}
+    assert "encoding is 'yuv999'" in report.malformed['rgb']
+    assert 'data has 191 bytes, step*height needs 192' in report.malformed['x']
+    for kind in ('rgb', 'x'):
+        lost = sum(n for reason, n in report.drops.items() if reason.startswith(f'{kind}_'))
+        assert report.messages[kind] == report.pairs + lost
+    assert [stamp_ns(mask.header) for mask in read(report.out, '/segmentation/mask')] == [
+        START_NS + i * PERIOD_NS for i in (0, 2, 5)]
+
+
+def test_a_camera_three_times_as_fast_is_paired_with_the_nearest(tmp_path, segmenter):
+    fast = [('/rgb/image', rgb_message(i, START_NS + i * PERIOD_NS // 3)) for i in range(18)]
+    slow = [('/x/image', x_message(i)) for i in range(6)]
+    messages = [*fast, *slow]
+    messages.sort(key=lambda message: stamp_ns(message[1].header))
+    report = replay(write_bag(tmp_path / 'bag', messages), segmenter)
+    assert (report.pairs, report.drops) == (6, {'rgb_no_partner': 12})
+    assert report.offset_ms == {'median': 0, 'p95': 0}
+
+
+def test_a_late_x_stream_still_finds_its_frames(tmp_path, segmenter):
+    """X arrives 0.4 s after RGB, as behind a slow encoder; the stamps are right."""
+    with BagWriter(tmp_path / 'bag') as bag:
+        for i in range(10):
+            bag.write('/rgb/image', rgb_message(i), START_NS + i * PERIOD_NS)
+            bag.write('/x/image', x_message(i), START_NS + i * PERIOD_NS + 400_000_000)
+    assert replay(tmp_path / 'bag', segmenter).pairs == 10
+
+
+def test_a_known_offset_is_taken_off(tmp_path, segmenter):
+    bag = write_pairs(tmp_path / 'bag', offset_ns=70_000_000)
+    report = replay(bag, segmenter, x_offset_ms=-70, slop_ms=1)
+    assert report.pairs == 6
+    assert report.offset_ms['median'] == 70
+    rgb, x, _ = frame(3)
+    mask = read(report.out, '/segmentation/mask')[3]
+    np.testing.assert_array_equal(decode_x(mask), segmenter(rgb, x).mask)
+
+
+def test_a_bag_without_pairs_says_why_and_leaves_nothing(tmp_path, segmenter):
+    bag = write_pairs(tmp_path / 'bag', offset_ns=40_000_000)
+    with pytest.raises(DataError, match='no pair: 6 frames in /rgb/image, 6 in /x/image, slop '
+                                        '30 ms, dropped: rgb_no_partner 6, x_unused 6') as error:
+        replay(bag, segmenter, slop_ms=30)
+    assert '\n' not in str(error.value)
+    assert not (tmp_path / 'bag_masks').exists()
+
+
+def test_sixteen_bit_frames_reach_the_network_whole(tmp_path, segmenter):
+    rgb, x, _ = frame(0, np.uint16)
+    bag = write_bag(tmp_path / 'bag', [
+        ('/rgb/image', rgb_message(0)), ('/x/image', image_message(x, '16UC1', START_NS, ''))])
+    [mask] = read(replay(bag, segmenter).out, '/segmentation/mask')
+    np.testing.assert_array_equal(decode_x(mask), segmenter(rgb, x).mask)
+    assert len(np.unique(decode_x(mask))) == 3
+
+
+def test_wrong_topics_are_named(tmp_path, segmenter):
+    bag = write_bag(tmp_path / 'bag', [
+        ('/rgb/image', rgb_message(0)), ('/x/image', x_message(0)), ('/text', String(data=''))])
+    for wrong, message in (
+            ({'rgb_topic': '/cam'}, "'/cam' is not in .*the bag has /rgb/image"),
+            ({'x_topic': '/text'}, "'/text' holds std_msgs/msg/String"),
+            ({'label_topic': '/truth'}, "'/truth' is not in"),
+            ({'x_topic': '/rgb/image'}, 'must differ')):
+        with pytest.raises(DataError, match=message):
+            replay(bag, segmenter, **wrong)
+    assert not (tmp_path / 'bag_masks').exists()
+
+
+@pytest.mark.parametrize('wrong', [{'slop_ms': -1}, {'slop_ms': float('nan')},
+                                   {'x_offset_ms': float('nan')}, {'x_offset_ms': 1e9}])
+def test_impossible_times_are_refused(tmp_path, segmenter, wrong):
+    bag = write_pairs(tmp_path / 'bag', 1)
+    with pytest.raises(ParameterError, match='allowed is'):
+        replay(bag, segmenter, **wrong)
+
+
+def test_a_bag_damaged_further_on_ends_in_one_error_and_leaves_nothing(tmp_path, segmenter):
+    bag = tmp_path / 'bag'
+    make_bag(write_folder(tmp_path / 'frames'), bag, storage='sqlite3')
+    path = bag / 'bag.db3'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2:] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match='damaged'):
+        replay(bag, segmenter)
+    assert not (tmp_path / 'bag_masks').exists()
+
+
+def test_the_masks_of_a_single_file_stand_beside_it(tmp_path, segmenter):
+    bag = write_pairs(tmp_path / 'run')
+    assert replay(bag / 'run.mcap', segmenter).out == str(bag / 'run_masks')
+
+
+def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter):
+    def peak(count):
+        bag = write_bag(tmp_path / f'bag{count}', [message for i in range(count) for message in (
+            ('/rgb/image', large(i)), ('/ground_truth/mask', label_message(i)),
+            ('/x/image', x_message(i)))])
+        tracemalloc.start()
+        replay(bag, segmenter)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    def large(i):
+        return image_message(np.zeros((100, 300, 3), np.uint8), 'rgb8',
+                             START_NS + i * PERIOD_NS, 'front_camera')
+
+    peak(2)
+    short, long = peak(40), peak(160)
+    assert long < short + 160 * 90_000 / 10
+
+
+def test_a_real_network_runs_from_its_card(tmp_path, card):
+    bag = write_pairs(tmp_path / 'bag', 2)
+    segmenter = Segmenter.from_card(card, device='cpu')
+    report = replay(bag, segmenter)
+    assert (report.pairs, report.device) == (2, 'cpu float32')
+    assert 0 < report.inference_ms['median'] <= report.inference_ms['p95']
+    for i, mask in enumerate(read(report.out, '/segmentation/mask')):
+        np.testing.assert_array_equal(decode_x(mask), segmenter(*frame(i)[:2]).mask)
+        np.testing.assert_array_equal(decode_rgb(read(bag, '/rgb/image')[i]), frame(i)[0])
+
+
+def test_the_command_prints_a_report_that_fits_80_columns(tmp_path, card, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = write_folder(tmp_path / 'frames')
+    make_bag(folder, tmp_path / 'bag', jitter_ms=40)
+    command = ['rgbx-seg', 'replay', 'bag', '--model', str(card), '--device', 'cpu', '-o', 'out',
+               '--json', 'report.json', '--slop-ms', '20']
+    monkeypatch.setattr(sys, 'argv', command)
+    assert main() == 0
+    out, _ = capsys.readouterr()
+    assert max(map(len, out.splitlines())) <= 80
+    for text in ('RGB frames      6  /rgb/image', 'rgb_no_partner', 'X minus RGB: median',
+                 'tiny on cpu float32', 'scored against /ground_truth/mask', 'person',
+                 'wrote out'):
+        assert text in out
+    facts = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
+    assert facts['messages'] == {'rgb': 6, 'x': 6, 'label': 6}
+    assert facts['pairs'] == len(read('out', '/segmentation/mask')) == facts['scored']
+    assert facts['pairs'] + facts['drops']['rgb_no_partner'] == 6
+    assert main() == 2
+    assert "'out' exists already" in capsys.readouterr().err
