@@ -9,7 +9,7 @@ import re
 from setuptools import find_packages, setup
 
 NAME = 'rgbx_seg_ros'
-SHARED_FOLDERS = ['config', 'launch', 'models']
+SHARED_FOLDERS = ['config', 'demo', 'launch', 'models']
 
 
 def version():
@@ -38,7 +38,6 @@ setup(
                 'polarization',
     long_description='A ROS-free segmentation library with a thin ROS 2 edge.',
     license='Apache-2.0',
-    license_files=['LICENSE'],
     maintainer='rgbx_seg_ros maintainers',
     maintainer_email='maintainers@example.org',
     python_requires='>=3.10',
@@ -79,7 +78,6 @@ setup(
             'flake8-comprehensions',
             'flake8-docstrings',
             'flake8-import-order',
-            'flake8-quotes',
             'hypothesis',
             'pytest>=6.2',  # that of Ubuntu 22.04
             'pytest-timeout',

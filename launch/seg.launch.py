@@ -5,14 +5,12 @@
 import os
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
 from rgbx_seg_ros.resources import use_fastdds_profile
-
-from launch import LaunchDescription
 
 SHARE = get_package_share_directory('rgbx_seg_ros')
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.labels import UNLABELED
 

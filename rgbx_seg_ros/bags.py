@@ -17,7 +17,6 @@ import shutil
 import sqlite3
 
 import numpy as np
-
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.messages import to_image
@@ -27,7 +26,7 @@ try:
     from rosbags.rosbag2 import Reader, StoragePlugin, Writer
     from rosbags.typesys import get_typestore, Stores
 except ImportError as error:
-    raise DataError(f"bags need the rosbags library ({error}): pip install 'rosbags>=0.11'"
+    raise DataError(f"bags need the rosbags library ({error}): pip install 'rosbags==0.11.*'"
                     ) from error
 
 RGB_TOPIC = '/rgb/image'

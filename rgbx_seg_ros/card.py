@@ -113,7 +113,7 @@ class Card:
     classes: tuple[LabelClass, ...]
     """The classes in the order of their ids."""
     input_size: tuple[int, int]
-    """Height and width, in pixels, at which the network runs."""
+    """Height and width, in pixels and multiples of 32, at which the network runs."""
     rgb: RgbInput
     x: XInput
     network_args: dict = field(default_factory=dict)
@@ -130,9 +130,9 @@ class Card:
     """Where the card was read from."""
 
     def __post_init__(self):
-        if min(self.input_size) < 32:
-            raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r}, '
-                            'both sides must be at least 32')
+        if min(self.input_size) < 32 or any(side % 32 for side in self.input_size):
+            raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r}, both '
+                            'sides must be multiples of 32, the coarsest stride of the networks')
         object.__setattr__(self, 'labels', LabelSet(self.classes))
 
     @property

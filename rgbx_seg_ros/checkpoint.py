@@ -12,13 +12,12 @@ import os
 from pathlib import Path
 import re
 
+from rgbx_seg_ros.errors import WeightsError
+from rgbx_seg_ros.networks import build, NETWORKS
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 import torch
 from torch import nn
-
-from rgbx_seg_ros.errors import WeightsError
-from rgbx_seg_ros.networks import build, NETWORKS
 
 _STATISTICS = ('.running_mean', '.running_var')
 _NAMES_SHOWN = 3

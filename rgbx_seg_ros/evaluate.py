@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.segmenter import Segmenter
+from tqdm import tqdm
 
 BOX_FOUND = 0.2
 """A box counts as found when this share of its pixels has its class; a person fills about half."""

@@ -8,9 +8,8 @@ from pathlib import Path
 import types
 from typing import Any, get_args, get_origin, get_type_hints, Union
 
-import yaml
-
 from rgbx_seg_ros.errors import RgbxSegError
+import yaml
 
 
 def read_yaml(path: Path, error: type[RgbxSegError]) -> dict:

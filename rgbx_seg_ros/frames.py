@@ -3,10 +3,9 @@
 """Raw frames: what is allowed, and which raw values of the second modality become 0 and 1."""
 
 import numpy as np
-import torch
-
 from rgbx_seg_ros.card import XInput
 from rgbx_seg_ros.errors import FrameError
+import torch
 
 X_TYPES = (np.uint8, np.uint16, np.float32)
 _SAMPLES_PER_FRAME = 20_000

@@ -7,11 +7,10 @@ Everything between the camera's bytes and the planner's runs here, on the device
 go up and only the mask and the confidence come down, whichever engine runs the module.
 """
 
+from rgbx_seg_ros.card import Card
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from rgbx_seg_ros.card import Card
 
 
 class Normalize(nn.Module):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import json
 
 import numpy as np
-
 from rgbx_seg_ros.errors import CardError
 
 UNLABELED = 255

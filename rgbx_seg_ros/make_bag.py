@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-
 from rgbx_seg_ros.bags import (
     BagWriter,
     compressed_message,
@@ -24,7 +23,8 @@ from rgbx_seg_ros.errors import DataError, ParameterError
 START_NS = 1_700_000_000 * 1_000_000_000
 """Stamp of the first RGB frame: fixed, so that the same command writes the same bag."""
 
-_RGB_FRAME, _X_FRAME = 'rgb_optical_frame', 'x_optical_frame'
+_FRAME_IDS = {RGB_TOPIC: 'rgb_optical_frame', X_TOPIC: 'x_optical_frame',
+              LABEL_TOPIC: 'rgb_optical_frame'}
 _ENCODINGS = {('uint8', 2): 'mono8', ('uint16', 2): 'mono16', ('float32', 2): '32FC1',
               ('uint8', 3): 'rgb8', ('uint16', 3): 'rgb16'}
 _FILE_FORMATS = {'.jpg': 'jpeg', '.jpeg': 'jpeg', '.png': 'png'}
@@ -43,32 +43,35 @@ def make_bag(folder, out, rate_hz: float = 10.0, jitter_ms: float = 0.0, offset_
     of its RGB frame. Raise DataError or ParameterError where that cannot be.
     """
     data = FolderDataset(folder)
-    order = [_index(data, name) for name in frames or data.names]
+    order = [_index(data, name) for name in frames] if frames else range(len(data))
     stamps = _stamps(len(order), rate_hz, jitter_ms, offset_ms, seed)
-    # Both cameras of a pair come from one sample, and with an offset they are not neighbours.
-    sample_of = lru_cache(maxsize=4)(data.__getitem__)
     schedule = sorted((stamp_ns, topic, index) for topic, times in stamps.items()
                       for stamp_ns, index in zip(times, order, strict=True))
+    # One sample serves all topics of a pair, whose messages need not follow each other.
+    sample_of = lru_cache(maxsize=4)(data.__getitem__)
     with BagWriter(out, storage) as bag:
         for stamp_ns, topic, index in schedule:
             sample = sample_of(index)
-            if topic == LABEL_TOPIC:
-                if sample.label is not None:
-                    bag.write(topic, image_message(sample.label, 'mono8', stamp_ns, _RGB_FRAME),
-                              stamp_ns)
-                continue
-            pixels, folder, frame_id = (
-                (sample.rgb, 'rgb', _RGB_FRAME) if topic == RGB_TOPIC
-                else (sample.x, data.x_folder, _X_FRAME))
-            if compressed:
-                path = _file(data.root / folder, sample.name)
-                message = compressed_message(
-                    path.read_bytes(), _file_format(path), stamp_ns, frame_id)
-                bag.write(f'{topic}/compressed', message, stamp_ns)
-            else:
-                encoding = _encoding(pixels, sample.name)
-                bag.write(topic, image_message(pixels, encoding, stamp_ns, frame_id), stamp_ns)
+            if topic != LABEL_TOPIC and compressed:
+                bag.write(f'{topic}/compressed', _file_message(data, sample, topic, stamp_ns),
+                          stamp_ns)
+            elif topic != LABEL_TOPIC or sample.label is not None:
+                bag.write(topic, _image_message(sample, topic, stamp_ns), stamp_ns)
     return bag
+
+
+def _image_message(sample, topic, stamp_ns):
+    """Return the frame or the label that belongs to `topic` as an Image."""
+    if topic == LABEL_TOPIC:
+        return image_message(sample.label, 'mono8', stamp_ns, _FRAME_IDS[topic])
+    pixels = sample.rgb if topic == RGB_TOPIC else sample.x
+    return image_message(pixels, _encoding(pixels, sample.name), stamp_ns, _FRAME_IDS[topic])
+
+
+def _file_message(data, sample, topic, stamp_ns):
+    """Return the file that belongs to `topic` as a CompressedImage."""
+    path = _file(data.root / ('rgb' if topic == RGB_TOPIC else data.x_folder), sample.name)
+    return compressed_message(path.read_bytes(), _file_format(path), stamp_ns, _FRAME_IDS[topic])
 
 
 def _index(data, name):

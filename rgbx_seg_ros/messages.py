@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-
 from rgbx_seg_ros.errors import MessageError
 
 MAX_PIXELS = 100_000_000
@@ -127,6 +126,7 @@ def check_layout(msg) -> None:
         _strided(msg, ENCODINGS[msg.encoding])
     else:
         _rows(msg)
+        _cv_bridge(msg)
 
 
 def to_image(pixels: np.ndarray, encoding: str, header, image_class=None):
@@ -241,24 +241,34 @@ def _to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
 def _by_cv_bridge(msg) -> np.ndarray:
     """Return the (H, W, 3) uint8 RGB of a message whose encoding is not in ENCODINGS."""
     height, width, _, _ = _rows(msg)
-    refusal = f'encoding is {msg.encoding!r}: covered without cv_bridge are {_names()}'
+    bridge = _cv_bridge(msg)
+    try:
+        pixels = bridge().imgmsg_to_cv2(msg, 'rgb8')
+    except Exception as error:  # noqa: BLE001 its own, cv2's, KeyError, TypeError, ...
+        raise MessageError(f'{_not_covered(msg)}; cv_bridge failed: {error}') from error
+    if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
+        raise MessageError(
+            f'{_not_covered(msg)}; cv_bridge returned {pixels.dtype} of shape '
+            f'{pixels.shape!r}, needed is uint8 of ({height}, {width}, 3)')
+    return pixels
+
+
+def _cv_bridge(msg):
+    """Return the class CvBridge, or raise where it is missing or cannot read `msg`."""
     if _integer(msg, 'is_bigendian'):
-        raise MessageError(f'{refusal}; cv_bridge cannot read big-endian data (is_bigendian is '
-                           f'{msg.is_bigendian!r})')
+        raise MessageError(f'{_not_covered(msg)}; cv_bridge cannot read big-endian data '
+                           f'(is_bigendian is {msg.is_bigendian!r})')
     try:
         from cv_bridge import CvBridge
     except Exception as error:  # noqa: BLE001 built for NumPy 1 it fails with more than ImportError
         raise MessageError(
-            f'{refusal}; for others try apt install ros-{_distro()}-cv-bridge, which cannot be '
-            f'loaded now ({error})') from error
-    try:
-        pixels = CvBridge().imgmsg_to_cv2(msg, 'rgb8')
-    except Exception as error:  # noqa: BLE001 its own, cv2's, KeyError, TypeError, ...
-        raise MessageError(f'{refusal}; cv_bridge failed: {error}') from error
-    if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
-        raise MessageError(f'{refusal}; cv_bridge returned {pixels.dtype} of shape '
-                           f'{pixels.shape!r}, needed is uint8 of ({height}, {width}, 3)')
-    return pixels
+            f'{_not_covered(msg)}; for others try apt install ros-{_distro()}-cv-bridge, which '
+            f'cannot be loaded now ({error})') from error
+    return CvBridge
+
+
+def _not_covered(msg) -> str:
+    return f'encoding is {msg.encoding!r}: covered without cv_bridge are {_names()}'
 
 
 def _decompress(msg) -> tuple[np.ndarray, str]:

@@ -3,7 +3,6 @@
 """Scores of masks against labels, all from one confusion matrix."""
 
 import numpy as np
-
 from rgbx_seg_ros.errors import FrameError
 from rgbx_seg_ros.labels import UNLABELED
 

@@ -22,8 +22,6 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import FrameError, MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.fields import unknown_name
@@ -35,6 +33,7 @@ from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.statistics import Statistics
 from rgbx_seg_ros.worker import NewestWorker
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS

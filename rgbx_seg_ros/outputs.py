@@ -6,13 +6,12 @@ from copy import copy
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import String
-
 from rgbx_seg_ros.diagnostics import diagnostic_array
 from rgbx_seg_ros.labels import LabelSet
 from rgbx_seg_ros.messages import to_image
 from rgbx_seg_ros.segmenter import Segmentation
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

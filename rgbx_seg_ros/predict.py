@@ -5,7 +5,6 @@
 from pathlib import Path
 
 import cv2
-
 from rgbx_seg_ros.datasets.base import read_image, read_rgb
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.segmenter import Segmenter

@@ -15,8 +15,6 @@ from pathlib import Path
 import textwrap
 
 import numpy as np
-from tqdm import tqdm
-
 from rgbx_seg_ros.bags import (
     BagReader,
     BagWriter,
@@ -34,6 +32,7 @@ from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.statistics import Window
+from tqdm import tqdm
 
 MASK_TOPIC = '/segmentation/mask'
 CONFIDENCE_TOPIC = '/segmentation/confidence'

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import time
 
 import numpy as np
-
 from rgbx_seg_ros.card import Card, load_card
 from rgbx_seg_ros.engines import open_engine
 from rgbx_seg_ros.frames import check_rgb, check_x, x_range

@@ -10,10 +10,6 @@ from pathlib import Path
 import time
 
 import numpy as np
-import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
-
 from rgbx_seg_ros.augment import Augment
 from rgbx_seg_ros.card import Card, load_card
 from rgbx_seg_ros.checkpoint import save_weights
@@ -24,6 +20,9 @@ from rgbx_seg_ros.frames import x_range
 from rgbx_seg_ros.graph import Normalize
 from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.networks import build
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 PRECISIONS = ('float32', 'bfloat16')
 

@@ -9,11 +9,6 @@ import sqlite3
 
 import numpy as np
 import pytest
-from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
-import yaml
-
 from rgbx_seg_ros.bags import (
     BagReader,
     BagWriter,
@@ -25,6 +20,10 @@ from rgbx_seg_ros.bags import (
 )
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+import yaml
 
 try:
     from rclpy.serialization import deserialize_message

@@ -7,11 +7,6 @@ import os
 import stat
 
 import pytest
-from safetensors import safe_open
-from safetensors.torch import save_file
-import torch
-from torch import nn
-
 from rgbx_seg_ros.checkpoint import (
     convert_state_dict,
     load_into,
@@ -21,6 +16,10 @@ from rgbx_seg_ros.checkpoint import (
 )
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build
+from safetensors import safe_open
+from safetensors.torch import save_file
+import torch
+from torch import nn
 
 
 def small_net(classes=3):

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of frames as a bag: pixels, stamps, order, and the same bag each time."""
 
+from contextlib import closing
+import sqlite3
 import sys
 
 import cv2
 import numpy as np
 import pytest
-
 from rgbx_seg_ros.__main__ import main
 from rgbx_seg_ros.bags import BagReader, LABEL_TOPIC, RGB_TOPIC, STORAGES, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
@@ -100,11 +101,14 @@ def test_jitter_stays_in_its_bounds_around_the_offset_and_fills_them(tmp_path):
 
 @pytest.mark.parametrize('offset_ms', [0, 12, -12, 1250, -1250])
 def test_messages_are_received_at_their_stamps_in_order(tmp_path, folder, offset_ms):
-    make_bag(folder, tmp_path / 'bag', jitter_ms=40, offset_ms=offset_ms)
+    make_bag(folder, tmp_path / 'bag', jitter_ms=40, offset_ms=offset_ms, storage='sqlite3')
+    with closing(sqlite3.connect(tmp_path / 'bag' / 'bag.db3')) as database:
+        rows = database.execute('SELECT timestamp FROM messages ORDER BY id')
+        written = [time_ns for time_ns, in rows]
     with BagReader(tmp_path / 'bag') as bag:
         messages = list(bag.messages([RGB_TOPIC, X_TOPIC, LABEL_TOPIC]))
     received = [time_ns for _, time_ns, _ in messages]
-    assert received == sorted(received)
+    assert written == received == sorted(received)
     assert received == [stamp_ns(message.header) for _, _, message in messages]
 
 

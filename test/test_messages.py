@@ -15,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
-from rosbags.typesys import get_typestore, Stores
-
 from rgbx_seg_ros import messages
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.messages import decode_rgb, decode_x, ENCODINGS, stamp_ns, to_image
+from rosbags.typesys import get_typestore, Stores
 
 try:
     from rclpy.serialization import deserialize_message, serialize_message

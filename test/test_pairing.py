@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairing_reference import closest_first, most_pairs
 import pytest
-
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.pairing import (
     CLOCK_JUMP_NS,

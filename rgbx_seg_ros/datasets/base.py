@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from rgbx_seg_ros.errors import DataError
 
 

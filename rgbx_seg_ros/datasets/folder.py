@@ -5,7 +5,6 @@
 from pathlib import Path
 
 import numpy as np
-
 from rgbx_seg_ros.datasets.base import read_image, read_rgb, Sample
 from rgbx_seg_ros.errors import DataError
 

@@ -5,14 +5,13 @@
 import re
 import warnings
 
-import torch
-
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.checkpoint import load_into, load_weights, sha256
 from rgbx_seg_ros.errors import EngineError, WeightsError
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.networks import build
+import torch
 
 
 class TorchEngine:

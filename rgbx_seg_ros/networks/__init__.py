@@ -4,11 +4,10 @@
 
 import difflib
 
-from torch import nn
-
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
 from rgbx_seg_ros.networks.rxssnet import RXSSNet
+from torch import nn
 
 __all__ = ['build', 'NETWORKS']
 

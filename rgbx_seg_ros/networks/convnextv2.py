@@ -8,11 +8,10 @@ CVPR 2023. Parameter names follow the published checkpoints, whose ImageNet weig
 CC BY-NC 4.0.
 """
 
+from rgbx_seg_ros.errors import CardError
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from rgbx_seg_ros.errors import CardError
 
 CONVNEXTV2 = {
     # name: (blocks per stage, channels per stage)

@@ -9,11 +9,10 @@ d channels per head.
 
 import contextlib
 
+from rgbx_seg_ros.errors import FrameError
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from rgbx_seg_ros.errors import FrameError
 
 MIN_SIDE = 32
 """Shortest side of an input in pixels: the coarsest maps have a stride of 32."""

@@ -9,10 +9,6 @@ parameters map one to one onto the authors' (`RENAMES`); code under Apache-2.0, 
 weights under their own terms.
 """
 
-import torch
-from torch import nn
-from torch.nn import functional as F
-
 from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
 from rgbx_seg_ros.networks.layers import (
     ChannelEmbed,
@@ -24,6 +20,9 @@ from rgbx_seg_ros.networks.layers import (
     to_tokens,
     TokenLinear,
 )
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 HEADS = (1, 2, 4, 8)
 

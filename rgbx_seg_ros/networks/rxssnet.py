@@ -12,10 +12,6 @@ The original takes images of 307 200 pixels only, because the length of its rota
 fixed. Here a table is computed for the tokens that there are, equal bit for bit at that size.
 """
 
-import torch
-from torch import nn
-from torch.nn import functional as F
-
 from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
@@ -29,6 +25,9 @@ from rgbx_seg_ros.networks.layers import (
     TokenLinear,
     without_autocast,
 )
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 STRIDES = (4, 8, 16, 32)
 LAM_HEADS = (1, 2, 4, 8)

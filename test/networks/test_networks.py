@@ -5,11 +5,10 @@
 import copy
 
 import pytest
-import torch
-
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
+import torch
 
 # Name of a network: the sizes it comes in, the smallest first.
 BACKBONES = {'ms_irtnet': tuple(CONVNEXTV2), 'rxssnet': tuple(CONVNEXTV2)}

@@ -16,10 +16,9 @@ from pathlib import Path
 from fill import fill, image
 import numpy as np
 import pytest
-import torch
-
 from rgbx_seg_ros.checkpoint import convert_state_dict, load_into
 from rgbx_seg_ros.networks import build, NETWORKS
+import torch
 
 DATA = Path(__file__).parents[1] / 'data' / 'parity'
 CASES = [(name, path.name) for name in NETWORKS for path in sorted((DATA / name).glob('io*.npz'))]

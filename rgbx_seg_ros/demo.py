@@ -1,0 +1,306 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`rgbx-seg demo`: the live node on real night-time frames, over real DDS.
+
+A bag is made of the frames in `demo/`, the node is started as a process of its own, the bag is
+played to it at its rate, and what the node publishes is recorded.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rgbx_seg_ros import bags
+from rgbx_seg_ros.bags import BagReader, BagWriter, image_message
+from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.make_bag import make_bag
+from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
+from rgbx_seg_ros.predict import write_image
+from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header, String
+
+RATE_HZ = 2.0
+_INPUTS = ('/rgb/image', '/x/image')
+_OUTPUTS = ('mask', 'confidence', 'overlay')
+_START_S, _DRAIN_S, _STOP_S = 90.0, 30.0, 20.0
+_TILE = (240, 180)
+
+
+@dataclass
+class Recording:
+    """What came out of the node."""
+
+    images: dict = field(default_factory=lambda: defaultdict(dict))
+    """Messages by topic name and by the stamp in ns of the colour frame they belong to."""
+    received_ns: dict = field(default_factory=dict)
+    """When each mask was received, by the same stamp."""
+    palette: str | None = None
+    diagnostics: dict = field(default_factory=dict)
+    """The newest facts the node told about itself."""
+
+
+class _Stage:
+    """A ROS node that plays cameras to the node under test and records what it publishes."""
+
+    def __init__(self):
+        self._node = rclpy.create_node('rgbx_seg_demo')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._cameras = {topic: self._node.create_publisher(Image, topic, best_effort)
+                         for topic in _INPUTS}
+        self.recording = Recording()
+        for name in _OUTPUTS:
+            self._node.create_subscription(
+                Image, f'/segmentation/{name}',
+                lambda message, name=name: self._take(name, message), 10)
+        self._node.create_subscription(
+            String, '/segmentation/palette', self._take_palette,
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self._node.create_subscription(
+            DiagnosticArray, '/diagnostics', self._take_diagnostics, 5)
+
+    def _take(self, name, message):
+        stamp = stamp_ns(message.header)
+        self.recording.images[name][stamp] = message
+        if name == 'mask':
+            self.recording.received_ns[stamp] = self.now_ns()
+
+    def _take_palette(self, message):
+        self.recording.palette = message.data
+
+    def _take_diagnostics(self, message):
+        self.recording.diagnostics = {v.key: v.value for v in message.status[0].values}
+
+    def now_ns(self) -> int:
+        """Return the time as the node under test sees it."""
+        return self._node.get_clock().now().nanoseconds
+
+    def wait(self, condition, seconds: float) -> bool:
+        """Let messages come in until `condition()` holds; return whether it came true in time."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self._executor.spin_once(timeout_sec=0.05)
+        return True
+
+    def connected(self) -> bool:
+        """Tell whether the node under test listens to both cameras."""
+        return all(p.get_subscription_count() for p in self._cameras.values())
+
+    def play(self, bag: Path) -> dict[int, int]:
+        """
+        Publish the frames of `bag` at their times, stamped as if they were captured now.
+
+        Return the stamp in the bag of each colour frame by the stamp it was published with.
+        """
+        stamps = {}
+        with BagReader(bag) as reader:
+            first_ns, start_ns, start = None, None, None
+            for topic, receive_ns, message in reader.messages(_INPUTS):
+                if first_ns is None:
+                    first_ns, start_ns, start = receive_ns, self.now_ns(), time.monotonic()
+                self.wait(lambda: False, start + (receive_ns - first_ns) / 1e9 - time.monotonic())
+                stamp = stamp_ns(message.header) - first_ns + start_ns
+                header = Header(frame_id=message.header.frame_id)
+                header.stamp.sec, header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+                self._cameras[topic].publish(
+                    to_image(decode_x(message), message.encoding, header))
+                if topic == _INPUTS[0]:
+                    stamps[stamp] = stamp_ns(message.header)
+        return stamps
+
+    def close(self):
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+
+def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
+    """Run the demo into the folder `out` and return its metrics."""
+    frames = FolderDataset(share_dir() / 'demo')
+    bag = out / 'input'
+    make_bag(frames.root, bag, rate_hz)
+    _isolate(os.environ)
+    rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    stage = _Stage()
+    log = out / 'node.log'
+    with log.open('w', encoding='utf-8') as file:
+        node = subprocess.Popen(
+            [sys.executable, '-m', 'rgbx_seg_ros.node', '--ros-args',
+             '-p', f'model:={model}', '-p', f'device:={device}'],
+            stdout=file, stderr=subprocess.STDOUT)
+    try:
+        ready = stage.wait(lambda: stage.connected() or node.poll() is not None, _START_S)
+        if not ready or node.poll() is not None:
+            raise RgbxSegError(f'the node did not start, its log {str(log)!r} says: '
+                               f'{_last_line(log)}')
+        stamps = stage.play(bag)
+        done = stage.recording
+        # The node tells about itself once a second: its last word comes after the last mask.
+        stage.wait(lambda: node.poll() is not None or _finished(done, len(stamps)), _DRAIN_S)
+    finally:
+        _stop(node)
+        stage.close()
+        rclpy.try_shutdown()
+    if node.returncode:
+        raise RgbxSegError(f'the node ended with {node.returncode}, its log {str(log)!r} says: '
+                           f'{_last_line(log)}')
+    _write_bag(out / 'recording', done)
+    _write_pictures(out, bag, stamps, done)
+    return _metrics(stamps, done)
+
+
+def _isolate(environment):
+    """Keep the demo to this machine and out of the way of a robot on the same network."""
+    environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    if environment.get('ROS_DISTRO') == 'humble':
+        environment.setdefault('ROS_LOCALHOST_ONLY', '1')
+    else:
+        environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    use_fastdds_profile(environment)
+
+
+def _finished(done: Recording, pairs: int) -> bool:
+    facts = {name: int(done.diagnostics.get(name, 0))
+             for name in ('masks', 'superseded', 'rgb_received', 'rgb_no_partner')}
+    waiting = pairs - facts['masks'] - facts['superseded'] - facts['rgb_no_partner']
+    return waiting <= 0 and len(done.images['mask']) >= facts['masks']
+
+
+def _stop(node):
+    """End the node as Ctrl-C does, and by force if it does not listen."""
+    if node.poll() is None:
+        node.send_signal(signal.SIGINT)
+    try:
+        node.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        node.wait()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
+    return lines[-1] if lines else 'nothing'
+
+
+def _write_bag(path, done):
+    encodings = {'overlay': 'rgb8'}
+    with BagWriter(path) as bag:
+        start_ns = min(done.received_ns.values(), default=0)
+        if done.palette:
+            bag.write('/segmentation/palette', bags.String(data=done.palette), start_ns, True)
+        for stamp, receive_ns in sorted(done.received_ns.items()):
+            for name in _OUTPUTS:
+                message = done.images[name].get(stamp)
+                if message is not None:
+                    bag.write(f'/segmentation/{name}', image_message(
+                        decode_x(message), encodings.get(name, 'mono8'), stamp,
+                        message.header.frame_id), receive_ns)
+
+
+def _write_pictures(out, bag, stamps, done):
+    """Write the overlays, and one sheet of colour, thermal and overlay side by side."""
+    inputs = defaultdict(dict)
+    with BagReader(bag) as reader:
+        for topic, _, message in reader.messages(_INPUTS):
+            decode = decode_rgb if topic == _INPUTS[0] else decode_x
+            inputs[stamp_ns(message.header)][topic] = decode(message)
+    rows = []
+    for number, (stamp, bag_stamp) in enumerate(sorted(stamps.items())):
+        rgb, thermal = (inputs[bag_stamp][topic] for topic in _INPUTS)
+        overlay = np.zeros_like(rgb)
+        if stamp in done.images['overlay']:
+            overlay = decode_rgb(done.images['overlay'][stamp])
+            write_image(out / f'overlay_{number:02}.png', overlay)
+        thermal = np.repeat(thermal[..., None], 3, axis=2)
+        rows.append(np.hstack([cv2.resize(tile, _TILE, interpolation=cv2.INTER_AREA)
+                               for tile in (rgb, thermal, overlay)]))
+    rows += [np.zeros_like(rows[0])] * (len(rows) % 2)
+    half = len(rows) // 2
+    sheet = np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])
+    title = np.zeros((24, sheet.shape[1], 3), np.uint8)
+    for column, text in enumerate(('RGB', 'thermal', 'mask over RGB') * 2):
+        cv2.putText(title, text, (column * _TILE[0] + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5,
+                    (255, 255, 255), 1, cv2.LINE_AA)
+    write_image(out / 'contact_sheet.png', np.vstack([title, sheet]))
+
+
+def _metrics(stamps, done):
+    facts = done.diagnostics
+    drops = {name: int(value) for name, value in facts.items()
+             if value.isdigit() and name not in ('rgb_received', 'x_received', 'pairs', 'masks')}
+    seen = [(done.received_ns[stamp] - stamp) / 1e6 for stamp in stamps
+            if stamp in done.received_ns]
+    return {
+        'pairs_in': len(stamps),
+        'masks_out': len(done.images['mask']),
+        'drops': drops,
+        'device': facts.get('device', 'n/a'),
+        'capture_to_publish_ms': {p: _number(facts.get(f'latency_ms_{p}'))
+                                  for p in ('p50', 'p95')},
+        'inference_ms': {p: _number(facts.get(f'inference_ms_{p}')) for p in ('p50', 'p95')},
+        'capture_to_receive_ms': {f'p{p}': round(float(np.percentile(seen, p)), 2)
+                                  if seen else None for p in (50, 95)},
+    }
+
+
+def _number(text):
+    return float(text) if text not in (None, 'n/a') else None
+
+
+def add_arguments(parser):
+    """Declare the command's arguments."""
+    parser.add_argument('--out', type=Path, default=Path('out/demo'),
+                        help='folder for pictures, bags and metrics, made anew '
+                             '(default: %(default)s)')
+    parser.add_argument('--model', default='msrs_person_car_bike',
+                        help='a card, or the name of one (default: %(default)s)')
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--rate', type=float, default=RATE_HZ, metavar='HZ',
+                        help='pairs per second (default: %(default)g)')
+
+
+def main(args):
+    """Run the command."""
+    marker = args.out / 'metrics.json'
+    if args.out.exists() and any(args.out.iterdir()) and not marker.exists():
+        raise RgbxSegError(f'{str(args.out)!r} holds something else than a demo: choose another '
+                           'folder with --out')
+    shutil.rmtree(args.out, ignore_errors=True)
+    args.out.mkdir(parents=True)
+    marker.write_text('{}', encoding='utf-8')
+    metrics = run(args.out, args.model, args.device, args.rate)
+    marker.write_text(json.dumps(metrics, indent=2), encoding='utf-8')
+
+    drops = ', '.join(f'{name} {count}' for name, count in metrics['drops'].items()) or 'none'
+    rows = [
+        ('pairs played', metrics['pairs_in']), ('masks received', metrics['masks_out']),
+        ('drops', drops), ('runs on', metrics['device']),
+        *((title, f'{metrics[key]["p50"]} / {metrics[key]["p95"]} ms') for title, key in (
+            ('inference p50/p95', 'inference_ms'),
+            ('capture to publish p50/p95', 'capture_to_publish_ms'),
+            ('capture to receive p50/p95', 'capture_to_receive_ms')))]
+    for title, value in rows:
+        print(f'{title:28}{value}')
+    print(f'pictures: {args.out / "contact_sheet.png"}, overlay_*.png; bag: '
+          f'{args.out / "recording"}')
+    if not metrics['masks_out']:
+        raise RgbxSegError('no mask came out: see node.log in the same folder')

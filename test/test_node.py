@@ -1,0 +1,395 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The node over the real middleware, with an engine that answers at once."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rgbx_seg_ros import engines  # noqa: E402
+from rgbx_seg_ros.labels import LabelSet  # noqa: E402
+from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
+from rgbx_seg_ros.node import SegNode  # noqa: E402
+from ros_stage import header, image, LATCHED, next_domain, Stage  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+
+CARD = """
+name: tiny
+description: two classes for tests
+network: ms_irtnet
+classes:
+  - {id: 0, name: cold, color: [0, 0, 0]}
+  - {id: 1, name: warm, color: [200, 100, 50]}
+input_size: [64, 96]
+rgb: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+x: {kind: thermal, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+"""
+RGB = np.full((48, 64, 3), 100, np.uint8)
+X = np.zeros((48, 64), np.uint8)
+X[:, 32:] = 200
+
+
+class ThresholdEngine:
+    """Marks what is bright in X; takes `seconds` for it, or raises `failure`."""
+
+    device = 'test'
+    seconds = 0.0
+    failure = None
+    calls = 0
+
+    def __init__(self, card, device):
+        pass
+
+    def __call__(self, rgb, x, x_range):
+        type(self).calls += 1
+        if self.failure is not None:
+            raise self.failure
+        time.sleep(self.seconds)
+        return (x > 128).astype(np.uint8), np.full(x.shape, 250, np.uint8)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Give the node an engine class whose behaviour a test may change."""
+    class Engine(ThresholdEngine):
+        pass
+    monkeypatch.setitem(engines.ENGINES, 'torch', Engine)
+    return Engine
+
+
+@pytest.fixture
+def stage():
+    """Give a stage in a domain of its own."""
+    stage = Stage(next_domain())
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def warnings(capfd):
+    """Give a function that returns the warnings and errors logged so far."""
+    lines = []
+
+    def read():
+        lines.extend(capfd.readouterr().err.splitlines())
+        return [line for line in lines if line.startswith(('[WARN]', '[ERROR]'))]
+    return read
+
+
+@pytest.fixture
+def make_node(stage, engine, tmp_path):
+    """Give a function that makes a node with the parameters given, spinning on its own thread."""
+    card = tmp_path / 'tiny.yaml'
+    card.write_text(CARD)
+    nodes = []
+
+    def make(start=True, **parameters):
+        parameters = {'model': str(card), **parameters}
+        node = SegNode(context=stage.context, parameter_overrides=[
+            Parameter(name.replace('__', '.'), value=value)
+            for name, value in parameters.items()])
+        nodes.append(node)
+        stage.spin(node)
+        if start:
+            assert node.start()
+        return node
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def diagnostics(stage):
+    """Return the newest facts the node has told about itself."""
+    messages = stage.received['/diagnostics']
+    return {v.key: v.value for v in messages[-1][0].status[0].values} if messages else {}
+
+
+def stamps(stage, topic='segmentation/mask'):
+    """Return the stamps received on `topic`."""
+    return [stamp_ns(message.header) for message, _ in stage.received[topic]]
+
+
+def test_mask_has_the_stamp_frame_and_size_of_the_colour_image(stage, make_node):
+    make_node()
+    for name in ('mask', 'confidence'):
+        stage.listen(Image, f'segmentation/{name}')
+    sent = [1_700_000_000_123_456_789 + i * 1_000_000_007 for i in range(3)]
+    for number, stamp in enumerate(sent, 1):
+        stage.send(RGB, X, stamp, stamp + 3_000_001)
+        stage.wait(lambda n=number: len(stage.received['segmentation/confidence']) == n
+                   and len(stage.received['segmentation/mask']) == n)
+    assert stamps(stage) == sent
+    for mask, _ in stage.received['segmentation/mask']:
+        assert (mask.encoding, mask.step, mask.width, mask.height) == ('mono8', 64, 64, 48)
+        assert mask.header.frame_id == 'rgb'
+        np.testing.assert_array_equal(decode_x(mask), X > 128)
+    confidence = stage.received['segmentation/confidence'][0][0]
+    assert (decode_x(confidence) == 250).all()
+    assert stamp_ns(confidence.header) == sent[0]
+
+
+@pytest.mark.parametrize('encoding', ['8UC1', '16UC1', '16SC1', '32SC1'])
+def test_label_encoding_is_a_parameter(stage, make_node, encoding):
+    make_node(label_encoding=encoding)
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    mask = stage.received['segmentation/mask'][0][0]
+    size = {'8UC1': 1, '16UC1': 2, '16SC1': 2, '32SC1': 4}[encoding]
+    assert (mask.encoding, mask.step) == (encoding, 64 * size)
+    values = np.frombuffer(mask.data, f'<i{size}').reshape(48, 64)
+    np.testing.assert_array_equal(values, X > 128)
+
+
+def test_palette_reaches_a_subscriber_that_comes_late(stage, make_node):
+    make_node()
+    stage.send(RGB, X, stage.stamp())
+    stage.listen(String, 'segmentation/palette', LATCHED)
+    stage.wait(lambda: stage.received['segmentation/palette'])
+    palette = json.loads(stage.received['segmentation/palette'][0][0].data)
+    assert palette == [{'id': 0, 'name': 'cold', 'color': [0, 0, 0]},
+                       {'id': 1, 'name': 'warm', 'color': [200, 100, 50]},
+                       {'id': 255, 'name': 'unlabeled', 'color': [0, 0, 0]}]
+
+
+def test_pictures_are_made_only_for_subscribers(stage, make_node, monkeypatch):
+    made = []
+    for method in (LabelSet.overlay, LabelSet.colorize):
+        def counted(*args, method=method):
+            made.append(method.__name__)
+            return method(*args)
+        monkeypatch.setattr(LabelSet, method.__name__, counted)
+    make_node(overlay__alpha=0.25)
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    assert made == []
+
+    stage.listen(Image, 'segmentation/overlay')
+    stage.listen(Image, 'segmentation/color')
+    stage.wait(lambda: all(stage.node.count_publishers(f'segmentation/{name}')
+                           for name in ('overlay', 'color')))
+
+    def both_came():
+        stage.send(RGB, X, stage.stamp())
+        return stage.received['segmentation/overlay'] and stage.received['segmentation/color']
+    stage.wait(both_came)
+    overlay = stage.received['segmentation/overlay'][0][0]
+    assert overlay.encoding == 'rgb8'
+    pixels = np.frombuffer(overlay.data, np.uint8).reshape(48, 64, 3)
+    assert pixels[0, 0].tolist() == [100, 100, 100]
+    np.testing.assert_allclose(pixels[0, 63], [125, 100, 88], atol=1)
+    color = stage.received['segmentation/color'][0][0]
+    assert bytes(color.data[:3]) + bytes(color.data[-3:]) == bytes([0, 0, 0, 200, 100, 50])
+
+
+def test_camera_info_goes_out_with_the_stamp_of_the_mask(stage, make_node):
+    make_node()
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(CameraInfo, 'segmentation/camera_info')
+    info = CameraInfo(width=64, height=48, distortion_model='plumb_bob', header=header(5, 'rgb'))
+    info.k[0] = 500.0
+    publisher = stage.publisher(CameraInfo, 'rgb/camera_info')
+
+    def came():
+        publisher.publish(info)
+        stage.send(RGB, X, stage.stamp())
+        return stage.received['segmentation/camera_info']
+    stage.wait(came)
+    out = stage.received['segmentation/camera_info'][0][0]
+    assert (out.k[0], out.width, out.distortion_model) == (500.0, 64, 'plumb_bob')
+    stage.wait(lambda: stamp_ns(out.header) in stamps(stage))
+
+
+BAD = {
+    'encoding': image(48, 64, 'rgb99', 192, RGB.tobytes()),
+    'data': image(48, 64, 'rgb8', 192, RGB.tobytes()[:-1]),
+    'width x height': image(0, 0, 'rgb8', 0, b''),
+    'step': image(48, 64, 'rgb8', 10, RGB.tobytes()),
+}
+
+
+@pytest.mark.parametrize('field', BAD)
+def test_a_malformed_frame_is_refused_once_and_the_next_pair_served(
+        stage, make_node, warnings, field):
+    make_node()
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(DiagnosticArray, '/diagnostics')
+    start = stage.stamp()
+    for i in range(3):
+        stage.send(BAD[field], X, start + i * 1_000_000)
+    good = start + 1_000_000_000
+    stage.send(RGB, X, good)
+    stage.wait(lambda: good in stamps(stage))
+    assert stamps(stage) == [good]
+    stage.wait(lambda: diagnostics(stage).get('rgb_malformed') == '3')
+    assert len(warnings()) == 1
+    assert f'/rgb/image: frame dropped: {field}' in warnings()[0]
+
+
+def test_frames_of_different_times_are_not_paired(stage, make_node):
+    make_node(sync__slop_ms=20, sync__max_wait_ms=10)
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(DiagnosticArray, '/diagnostics')
+    start = stage.stamp()
+    stage.send(RGB, X, start, start + 21_000_000)
+    stage.wait(lambda: diagnostics(stage).get('rgb_no_partner') == '1')
+    stage.send(RGB, X, start + 10**9, start + 10**9 + 19_000_000)
+    stage.wait(lambda: stamps(stage) == [start + 10**9])
+
+
+def test_a_bag_that_starts_again_is_served_again(stage, make_node):
+    make_node()
+    stage.listen(Image, 'segmentation/mask')
+    loop = [10**18 + i * 100_000_000 for i in range(5)]
+    for number, stamp in enumerate(loop * 2, 1):
+        stage.send(RGB, X, stamp)
+        stage.wait(lambda n=number: len(stage.received['segmentation/mask']) == n)
+    assert stamps(stage) == loop * 2
+
+
+def test_compressed_frames_arrive_on_the_suffixed_topics(stage, make_node):
+    import cv2
+    make_node(rgb__transport='compressed', x__transport='compressed')
+    stage.listen(Image, 'segmentation/mask')
+    stamp = stage.stamp()
+    for topic, pixels, kind in (('rgb/image', RGB, '.jpg'), ('x/image', X, '.png')):
+        file = cv2.imencode(kind, pixels)[1].tobytes()
+        stage.publisher(CompressedImage, f'{topic}/compressed').publish(CompressedImage(
+            header=header(stamp, 'rgb'), format='jpeg' if kind == '.jpg' else 'png', data=file))
+    stage.wait(lambda: stamps(stage) == [stamp])
+
+
+def test_an_engine_that_fails_costs_the_pair_and_not_the_node(
+        stage, make_node, engine, warnings):
+    make_node()
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(DiagnosticArray, '/diagnostics')
+    engine.failure = RuntimeError('CUDA out of memory')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: diagnostics(stage).get('engine_failed') == '1')
+    assert 'CUDA out of memory' in warnings()[-1]
+    engine.failure = None
+    good = stage.stamp()
+    stage.send(RGB, X, good)
+    stage.wait(lambda: stamps(stage) == [good])
+
+
+def test_lifecycle_can_be_walked_again_and_leaves_no_thread(stage, make_node):
+    node = make_node()
+    stage.listen(Image, 'segmentation/mask')
+    threads = None
+    for number in range(1, 4):
+        stage.send(RGB, X, stage.stamp())
+        stage.wait(lambda n=number: len(stage.received['segmentation/mask']) == n)
+        for transition in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure,
+                           node.trigger_activate):
+            assert transition() == TransitionCallbackReturn.SUCCESS
+        stage.wait(lambda: stage.publisher(Image, 'rgb/image').get_subscription_count() == 1
+                   and stage.publisher(Image, 'x/image').get_subscription_count() == 1)
+        threads = threads or threading.active_count()
+        assert threading.active_count() <= threads
+
+
+def test_nothing_is_served_while_inactive(stage, make_node, engine):
+    node = make_node()
+    stage.listen(Image, 'segmentation/mask')
+    publishers = [stage.publisher(Image, topic) for topic in ('rgb/image', 'x/image')]
+    node.trigger_deactivate()
+    stage.wait(lambda: not any(p.get_subscription_count() for p in publishers))
+    assert engine.calls == 0
+
+
+@pytest.mark.parametrize(('parameters', 'words'), [
+    ({'model': 'nonesuch'}, ['nonesuch', 'msrs_person_car_bike']),
+    ({'overlay.alpha': 2.0}, ['overlay.alpha', '2.0', '0 to 1']),
+    ({'sync.slop_ms': 'soon'}, ['sync.slop_ms', 'soon', 'float']),
+    ({'sync.slopms': 10.0}, ['sync.slopms', 'sync.slop_ms']),
+    ({'label_encoding': 'rgb8'}, ['label_encoding', 'rgb8', '16SC1']),
+])
+def test_a_bad_parameter_fails_configure_and_is_named(make_node, warnings, parameters, words):
+    node = make_node(start=False, **parameters)
+    assert not node.start()
+    assert len(warnings()) == 1
+    assert all(word in warnings()[0] for word in words)
+
+
+def test_parameters_change_at_run_time_only_where_they_may(stage, make_node):
+    node = make_node(sync__slop_ms=40)
+    assert node.get_parameter('sync.slop_ms').value == 40
+
+    def change(name, value):
+        return node.set_parameters([Parameter(name, value=value)])[0]
+    assert change('overlay.alpha', 1).successful
+    refused = change('overlay.alpha', 7.0)
+    assert not refused.successful
+    refused = change('model', 'other')
+    assert not refused.successful
+    assert 'deactivate' in refused.reason
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+
+
+def test_a_refused_parameter_can_be_mended_and_configured(stage, make_node):
+    node = make_node(start=False, overlay__alpha=2.0)
+    assert not node.start()
+    assert node.set_parameters([Parameter('overlay.alpha', value=0.5)])[0].successful
+    assert node.start()
+
+
+def test_overload_for_a_moment_drops_the_older_pairs(stage, make_node, engine):
+    _overload(stage, make_node, engine, seconds=4)
+
+
+@pytest.mark.slow
+def test_overload_for_a_minute_keeps_latency_and_memory_bounded(stage, make_node, engine):
+    _overload(stage, make_node, engine, seconds=60)
+
+
+def _overload(stage, make_node, engine, seconds):
+    """Send 30 pairs/s to an engine that takes 200 ms, and look at every mask."""
+    engine.seconds = 0.2
+    make_node()
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(DiagnosticArray, '/diagnostics')
+    rgb, x = np.zeros((480, 640, 3), np.uint8), np.zeros((480, 640), np.uint8)
+    sent, settled, start = 0, None, time.monotonic()
+    while (passed := time.monotonic() - start) < seconds:
+        stage.send(rgb, x, stage.stamp())
+        sent += 1
+        if settled is None and passed > seconds / 4:
+            settled = _resident_bytes()
+        time.sleep(max(0.0, start + sent / 30 - time.monotonic()))
+    grown = _resident_bytes() - settled
+
+    latencies = [(received - stamp_ns(mask.header)) / 1e6
+                 for mask, received in stage.received['segmentation/mask']]
+    assert len(latencies) > 2 * seconds
+    assert max(latencies) < 2 * 200 + 1000 / 30
+
+    def counted():
+        facts = {name: int(value) for name, value in diagnostics(stage).items()
+                 if value.isdigit()}
+        return facts.get('pairs', 0) == facts.get('masks', 0) + facts.get('superseded', 0) > 0
+    stage.wait(counted)
+    facts = diagnostics(stage)
+    assert int(facts['superseded']) > int(facts['masks'])
+    # The masks that this test keeps are part of the process.
+    kept = sum(len(mask.data) for mask, _ in stage.received['segmentation/mask'])
+    assert grown < kept + 20e6
+
+
+def _resident_bytes():
+    with open('/proc/self/statm', encoding='ascii') as file:
+        return int(file.read().split()[1]) * 4096

@@ -1,0 +1,331 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The package as ROS and pip see it: metadata, locked versions, data files and installs."""
+
+import ast
+import os
+from pathlib import Path
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+from xml.etree import ElementTree
+
+import pytest
+from rgbx_seg_ros import __version__
+from rgbx_seg_ros.resources import share_dir
+
+ROOT = Path(__file__).parents[1]
+NAME = 'rgbx_seg_ros'
+SHARED_FOLDERS = ['config', 'demo', 'launch', 'models']
+LOCKS = sorted((ROOT / 'requirements').glob('lock*.txt'))
+
+# What is made in a checkout and belongs to nobody.
+MADE = {'.git', '.venv', '__pycache__', '.pytest_cache', '.hypothesis', '.ruff_cache', 'build',
+        'install', 'log', 'out'}
+
+# Distribution of the module where their names differ.
+DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
+
+
+def checkout_files(pattern):
+    """Return the files of the checkout that match, without those that were made in it."""
+    found = []
+    for folder, subfolders, files in os.walk(ROOT):
+        subfolders[:] = [name for name in subfolders
+                         if name not in MADE and not name.endswith('.egg-info')]
+        found += [Path(folder, name) for name in files if Path(name).match(pattern)]
+    return found
+
+
+@pytest.fixture(scope='module')
+def manifest():
+    return ElementTree.parse(ROOT / 'package.xml').getroot()
+
+
+@pytest.fixture(scope='module')
+def metadata():
+    """Return what setup.py hands to setuptools."""
+    setuptools = pytest.importorskip('setuptools')
+    given = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, 'setup', lambda **keywords: given.update(keywords))
+        patch.chdir(ROOT)
+        runpy.run_path('setup.py')
+    return given
+
+
+def imported_libraries(folder):
+    """Return the top-level names that the code of a folder imports."""
+    names = set()
+    for path in folder.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.split('.')[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.split('.')[0])
+    return names - sys.stdlib_module_names - {NAME}
+
+
+# package.xml
+
+
+def test_ros_parses_package_xml_without_a_warning():
+    package = pytest.importorskip('catkin_pkg.package')
+    warnings = []
+    parsed = package.parse_package(ROOT / 'package.xml', warnings=warnings)
+    parsed.validate(warnings=warnings)
+    assert warnings == []
+    assert parsed.get_build_type() == 'ament_python'
+
+
+def test_package_xml_and_setup_py_say_the_same(manifest, metadata):
+    maintainer = manifest.find('maintainer')
+    assert manifest.get('format') == '3'
+    assert manifest.findtext('name') == metadata['name'] == NAME
+    assert manifest.findtext('version') == metadata['version'] == __version__
+    assert manifest.findtext('license') == metadata['license'] == 'Apache-2.0'
+    assert (ROOT / manifest.find('license').get('file')).is_file()
+    assert maintainer.text == metadata['maintainer']
+    assert maintainer.get('email') == metadata['maintainer_email']
+    # A bad address is enough for colcon to take the package for one without ROS.
+    assert re.fullmatch(r'[\w.+-]+@[\w-]+(\.[\w-]+)+', maintainer.get('email'))
+
+
+def test_the_changelog_begins_with_this_version():
+    headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8'),
+                          re.MULTILINE)
+    assert headings[0] == __version__
+
+
+def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
+    keys = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'tqdm': 'python3-tqdm',
+            'yaml': 'python3-yaml'}
+    from_pip = {'rosbags', 'safetensors', 'torch'}
+    needed = imported_libraries(ROOT / NAME) | imported_libraries(ROOT / 'launch')
+    named = {tag.text for tag in manifest.iter('exec_depend')}
+    missing = {keys.get(name, name) for name in needed - from_pip} - named
+    assert not missing
+
+
+# setup.py
+
+
+def test_setup_py_asks_for_every_library_from_pip(metadata):
+    from packaging.requirements import Requirement
+    asked = {Requirement(text).name.lower() for text in metadata['install_requires']}
+    from_ros = {tag.text for tag in ElementTree.parse(ROOT / 'package.xml').iter('exec_depend')}
+    needed = {DISTRIBUTIONS.get(name, name)
+              for name in imported_libraries(ROOT / NAME) - from_ros}
+    assert needed == asked
+
+
+def test_every_shared_file_is_installed_under_its_own_path(metadata):
+    installed = {f'{folder}/{Path(path).name}': path
+                 for folder, paths in metadata['data_files'] for path in paths}
+    for target, source in installed.items():
+        assert (ROOT / source).is_file(), f'{source} is installed as {target} and does not exist'
+    for path in checkout_files('*'):
+        relative = path.relative_to(ROOT).as_posix()
+        if relative.split('/')[0] in SHARED_FOLDERS and not path.name.startswith('.'):
+            assert installed.get(f'share/{NAME}/{relative}') == relative
+    assert installed[f'share/{NAME}/package.xml'] == 'package.xml'
+    assert installed[f'share/ament_index/resource_index/packages/{NAME}'] == f'resource/{NAME}'
+
+
+def test_data_folders_are_not_taken_for_python_packages(metadata):
+    assert all(name.split('.')[0] == NAME for name in metadata['packages'])
+    folders = {path.parent.relative_to(ROOT).as_posix().replace('/', '.')
+               for path in (ROOT / NAME).rglob('*.py')}
+    assert set(metadata['packages']) == folders
+
+
+def test_the_console_scripts_exist(metadata):
+    scripts = dict(re.split(r'\s*=\s*', text)
+                   for text in metadata['entry_points']['console_scripts'])
+    assert set(scripts) == {'rgbx-seg', 'seg_node'}
+    for target in scripts.values():
+        module, function = target.split(':')
+        tree = ast.parse((ROOT / f'{module.replace(".", "/")}.py').read_text(encoding='utf-8'))
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+# requirements/
+
+
+def locked():
+    """Return the locked version of each distribution; lock-distro.txt replaces, so it is left."""
+    lines = [line for path in LOCKS if path.name != 'lock-distro.txt'
+             for line in path.read_text(encoding='utf-8').splitlines()]
+    pins = [line.partition(';')[0].split('==') for line in lines if line and line[0] != '#']
+    return {name.lower().replace('_', '-'): version.strip() for name, version in pins}
+
+
+@pytest.mark.parametrize('path', LOCKS, ids=lambda path: path.name)
+def test_a_lock_names_exact_versions_once(path):
+    lines = [line for line in path.read_text(encoding='utf-8').splitlines()
+             if line and not line.startswith('#')]
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+(; python_version < '3\.\d+')?", line), line
+    names = [line.split('==')[0].lower() for line in lines]
+    assert len(names) == len(set(names))
+
+
+def test_the_locks_lie_within_the_ranges_of_setup_py(metadata):
+    from packaging.requirements import Requirement
+    pins = locked()
+    extras = metadata['extras_require']
+    for text in metadata['install_requires'] + extras['ros'] + extras['test']:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
+# Every file
+
+
+def test_every_python_file_begins_with_the_license_header():
+    for path in checkout_files('*.py'):
+        header = path.read_text(encoding='utf-8').splitlines()[:2]
+        assert header == [f'# Copyright 2026 {NAME} contributors',
+                          '# SPDX-License-Identifier: Apache-2.0'], path
+
+
+def test_the_license_is_the_whole_apache_license():
+    text = (ROOT / 'LICENSE').read_text(encoding='utf-8')
+    assert 'Version 2.0, January 2004' in text
+    assert 'END OF TERMS AND CONDITIONS' in text
+
+
+@pytest.mark.parametrize('suffix', ['py', 'yaml', 'xml', 'md', 'txt', 'cfg', 'toml', 'json'])
+def test_no_file_holds_a_path_of_somebodys_machine(suffix):
+    private = re.compile(r'(?<![\w.~$}])/(?:home|root|Users|work|mnt)/\w')
+    for path in checkout_files(f'*.{suffix}'):
+        found = private.search(path.read_text(encoding='utf-8'))
+        assert not found, f'{path.relative_to(ROOT)}: {found}'
+
+
+# Makefile
+
+
+@pytest.mark.parametrize('version', [(3, 9), (3, 14)])
+def test_make_refuses_a_python_that_the_lock_is_not_for(version, tmp_path):
+    copy = copy_checkout(tmp_path)
+    python = tmp_path / 'python3'
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c '
+                      f'"import sys; sys.version_info = {version}; exec(sys.argv[1])" "$2"\n')
+    python.chmod(0o755)
+    done = make('venv', copy, PYTHON=python)
+    assert done.returncode != 0
+    assert f"'{python}' is not a Python 3.10 to 3.13" in done.stderr
+    assert not (copy / '.venv').exists()
+
+
+def test_make_says_so_when_a_sourced_distribution_is_for_another_python(tmp_path):
+    copy = copy_checkout(tmp_path)
+    without_rclpy = tmp_path / 'python3'
+    without_rclpy.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    without_rclpy.chmod(0o755)
+    done = make('venv', copy, PYTHON=without_rclpy, ROS_DISTRO='jazzy', AMENT_PREFIX_PATH='/opt')
+    assert done.returncode != 0
+    assert 'ROS jazzy is sourced' in done.stderr
+    assert not (copy / '.venv').exists()
+
+
+def make(target, folder, **variables):
+    """Run make in a folder, outside of the make that may have started the tests."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in {'MAKEFLAGS', 'MAKELEVEL', 'ROS_DISTRO', 'AMENT_PREFIX_PATH'}}
+    environment.update({name: str(value) for name, value in variables.items()})
+    return subprocess.run(['make', target], cwd=folder, env=environment, capture_output=True,
+                          text=True)
+
+
+# Installs
+
+
+def copy_checkout(tmp_path):
+    """Copy the checkout as it is now, without what was made in it, and return the copy."""
+    return Path(shutil.copytree(ROOT, tmp_path / 'checkout', symlinks=True,
+                                ignore=shutil.ignore_patterns(*MADE, '*.egg-info')))
+
+
+def check_installed(command, python, share, environment):
+    """Check that an installed `rgbx-seg` runs and that its data are those below `share`."""
+    def say(*words):
+        return subprocess.run([str(word) for word in words], env=environment, check=True,
+                              cwd=share.anchor, stdout=subprocess.PIPE, text=True).stdout
+
+    assert say(command, '--version') == f'rgbx-seg {__version__}\n'
+    found = say(python, '-c', f'from {NAME}.resources import share_dir; print(share_dir())')
+    assert Path(found.strip()).resolve() == share.resolve()
+    cards = [path.stem for path in (share_dir() / 'models').glob('*.yaml')]
+    listed = say(command, 'models')
+    assert cards and all(card in listed for card in cards)
+    for path in checkout_files('*'):
+        relative = path.relative_to(ROOT)
+        if relative.parts[0] in SHARED_FOLDERS and not path.name.startswith('.'):
+            assert (share / relative).is_file(), f'{relative} is not installed'
+
+
+def clean_environment(**variables):
+    """Return the environment without what could lead Python or ROS to this checkout."""
+    kept = {name: value for name, value in os.environ.items()
+            if name not in {'PYTHONPATH', 'AMENT_PREFIX_PATH', 'COLCON_PREFIX_PATH',
+                            '_ROS_WHEELS_BOOTSTRAP_COMPLETE', 'VIRTUAL_ENV'}}
+    return {**kept, 'OMP_NUM_THREADS': '1', **variables}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [(), ('--editable',)], ids=['plain', 'editable'])
+def test_pip_installs_the_command_and_its_data(options, tmp_path):
+    copy = copy_checkout(tmp_path)
+    environment = clean_environment()
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv'],
+                   check=True, env=environment)
+    python = tmp_path / 'venv' / 'bin' / 'python'
+    # The new environment borrows the libraries of this one, pip and torch above all. As a line of
+    # a .pth file the folder is searched last, and its own .pth files (this checkout's) do not
+    # count.
+    purelib = subprocess.run(
+        [python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'],
+        check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
+    Path(purelib, 'borrowed.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    subprocess.run([python, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation',
+                    *options, copy], check=True, env=environment)
+    check_installed(tmp_path / 'venv' / 'bin' / 'rgbx-seg', python,
+                    copy if options else tmp_path / 'venv' / 'share' / NAME, environment)
+    assert (tmp_path / 'venv' / 'bin' / 'seg_node').is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [(), ('--merge-install',), ('--symlink-install',)],
+                         ids=['plain', 'merged', 'symlinks'])
+def test_colcon_builds_a_ros_package(options, tmp_path):
+    for module in ('colcon_core', 'colcon_ros', 'colcon_package_information'):
+        pytest.importorskip(module)
+    copy = copy_checkout(tmp_path)
+    environment = clean_environment(COLCON_HOME=str(tmp_path), COLCON_LOG_PATH=str(tmp_path))
+
+    def colcon(*words):
+        return subprocess.run([sys.executable, '-m', 'colcon', *words], cwd=tmp_path,
+                              env=environment, check=True, stdout=subprocess.PIPE, text=True)
+
+    listed = colcon('list', '--base-paths', 'checkout').stdout.split('\t')
+    assert [listed[0], listed[2].strip()] == [NAME, '(ros.ament_python)']
+
+    colcon('build', '--base-paths', 'checkout', *options)
+    prefix = tmp_path / 'install' / ('' if '--merge-install' in options else NAME)
+    # Sourcing the workspace is what leads Python and `ros2 run` to the package.
+    sourced = subprocess.run(
+        ['sh', '-c', '. install/local_setup.sh && env -0'], cwd=tmp_path, env=environment,
+        check=True, stdout=subprocess.PIPE, text=True).stdout
+    environment = dict(entry.split('=', 1) for entry in sourced.split('\0') if entry)
+    assert str(prefix) in environment['AMENT_PREFIX_PATH'].split(os.pathsep)
+    assert (prefix / f'share/ament_index/resource_index/packages/{NAME}').is_file()
+    executables = prefix / 'lib' / NAME
+    assert os.access(executables / 'seg_node', os.X_OK)
+    check_installed(executables / 'rgbx-seg', sys.executable,
+                    copy if '--symlink-install' in options else prefix / 'share' / NAME,
+                    environment)
