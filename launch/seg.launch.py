@@ -4,19 +4,16 @@
 
 import os
 
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from rgbx_seg_ros.resources import use_fastdds_profile
-
-SHARE = get_package_share_directory('rgbx_seg_ros')
+from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
 
 ARGUMENTS = {
     # name: (default, description)
-    'config': (os.path.join(SHARE, 'config', 'rgb_thermal.yaml'),
+    'config': (str(share_dir() / 'config' / 'rgb_thermal.yaml'),
                'Parameter file of the sensor rig.'),
     'model': ('', 'Model card, a name or a path; empty: what the config says.'),
     'engine': ('', 'What runs the network; empty: what the config says.'),
@@ -46,7 +43,7 @@ def start(context):
             arguments=['--ros-args', '--log-level', given['log_level']]),
         Node(
             package='rviz2', executable='rviz2', namespace=given['namespace'],
-            arguments=['-d', os.path.join(SHARE, 'config', 'rviz', 'seg.rviz')],
+            arguments=['-d', str(share_dir() / 'config' / 'rviz' / 'seg.rviz')],
             parameters=[sim_time], condition=IfCondition(given['rviz'])),
     ]
 

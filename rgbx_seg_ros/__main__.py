@@ -4,6 +4,7 @@
 
 import argparse
 from importlib import import_module
+import os
 import sys
 
 from rgbx_seg_ros import __version__
@@ -20,21 +21,22 @@ COMMANDS = {
     'demo': ('demo', 'run the live node on bundled night-time frames'),
 }
 
+ROS_PACKAGES = ('diagnostic_msgs', 'lifecycle_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs',
+                'std_msgs')
 
-def parse(arguments=None):
+
+def parse(arguments):
     """Return the parsed command line; the function to call is its `main`."""
     width = max(map(len, COMMANDS))
     verbs = '\n'.join(f'  {verb:{width}}  {text}' for verb, (_, text) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog='rgbx-seg', formatter_class=argparse.RawDescriptionHelpFormatter,
         usage='rgbx-seg [-h] [--version] VERB ...',
-        description='RGB-X semantic segmentation: a camera paired with thermal, depth or '
-                    'polarization.',
+        description='RGB-X semantic segmentation: a camera with thermal, depth or polarization.',
         epilog=f'verbs:\n{verbs}\n\nrgbx-seg VERB --help tells more of one.')
     parser.add_argument('--version', action='version', version=f'rgbx-seg {__version__}')
     parser.add_argument('verb', choices=COMMANDS, metavar='VERB', help='what to do')
-    parser.add_argument('rest', nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments[:1])
 
     # Only the chosen verb is imported: help must not wait for torch.
     module, text = COMMANDS[chosen.verb]
@@ -42,19 +44,42 @@ def parse(arguments=None):
     verb = argparse.ArgumentParser(prog=f'rgbx-seg {chosen.verb}',
                                    description=f'{text[0].upper()}{text[1:]}.')
     module.add_arguments(verb)
-    return verb.parse_args(chosen.rest, argparse.Namespace(main=module.main))
+    return verb.parse_args(arguments[1:], argparse.Namespace(main=module.main))
 
 
 def main():
     """Run the command; return 0, or 2 with one line on stderr for an error a user can mend."""
     try:
-        args = parse()
-        return args.main(args) or 0
-    except RgbxSegError as error:
-        print(f'rgbx-seg: error: {error}', file=sys.stderr)
-        return 2
+        try:
+            return _run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough, as in `rgbx-seg models | head -1`. Python flushes once more
+        # at its end, to where it does not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         return 130
+
+
+def _run(arguments):
+    try:
+        args = parse(arguments)
+        return args.main(args) or 0
+    except BrokenPipeError:
+        raise
+    except RgbxSegError as error:
+        message = error
+    except OSError as error:
+        message = f'{error.strerror}: {error.filename!r}' if error.filename else error
+    except ModuleNotFoundError as error:
+        if error.name not in ROS_PACKAGES:
+            raise
+        message = (f'{arguments[0]!r} needs ROS 2, whose {error.name!r} is not here: source a '
+                   "distribution (. /opt/ros/NAME/setup.sh) or pip install 'rgbx_seg_ros[ros]'")
+    print(f'rgbx-seg: error: {message}', file=sys.stderr)
+    return 2
 
 
 if __name__ == '__main__':

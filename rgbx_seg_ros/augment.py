@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from rgbx_seg_ros.datasets import Sample
+from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.labels import UNLABELED
 
 
@@ -30,6 +31,16 @@ class Augment:
     blank: float = 0.1
     """Probability of a black RGB frame, and again of an X frame of one value."""
 
+    def __post_init__(self):
+        if min(self.crop) < 32:
+            raise DataError(f'augment.crop is {self.crop!r}, both sides must be at least 32')
+        if not 0 < self.scale[0] <= self.scale[1] < np.inf:
+            raise DataError(f'augment.scale is {self.scale!r}, needed is 0 < low <= high')
+        for name, high in (('flip', 1.0), ('jitter', 1.0), ('blank', 0.5)):
+            value = getattr(self, name)
+            if not 0 <= value <= high:
+                raise DataError(f'augment.{name} is {value!r}, allowed is 0 to {high:g}')
+
     def __call__(self, sample: Sample, rng: np.random.Generator):
         rgb, x, label = sample.rgb, np.atleast_3d(sample.x), sample.label
         factor = np.exp(rng.uniform(*np.log(self.scale)))
@@ -49,7 +60,7 @@ class Augment:
         if blanked < self.blank:
             rgb = np.zeros_like(rgb)
         elif blanked < 2 * self.blank:
-            x = np.full_like(x, int(x.mean()))
+            x = np.full_like(x, x[x.shape[0] // 2, x.shape[1] // 2])
         return tuple(np.ascontiguousarray(part) for part in (rgb, x, label))
 
     @staticmethod
@@ -66,7 +77,9 @@ class Augment:
         return out
 
     def _recolor(self, rgb, rng):
-        brightness, contrast, saturation = 1.0 + rng.uniform(-self.jitter, self.jitter, 3)
+        # As plain floats they leave the image float32 in NumPy 2 as well.
+        brightness, contrast, saturation = rng.uniform(
+            1 - self.jitter, 1 + self.jitter, 3).tolist()
         image = rgb.astype(np.float32) * brightness
         image = (image - image.mean()) * contrast + image.mean()
         grey = image.mean(axis=2, keepdims=True)

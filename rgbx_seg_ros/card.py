@@ -6,7 +6,7 @@ Model cards: all that is needed to run a network on raw frames, and what its use
 A card is a YAML file in `models/` or anywhere else. Its weights lie in the same folder.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import math
 from pathlib import Path
 import re
@@ -74,8 +74,8 @@ class XInput:
             raise CardError(
                 f'x.range is {self.range!r} with x.normalization {self.normalization!r}: '
                 'fixed needs a range [low, high], the others take none')
-        if self.range is not None and not self.range[0] < self.range[1]:
-            raise CardError(f'x.range is {self.range!r}: low must be below high')
+        if self.range is not None and not -math.inf < self.range[0] < self.range[1] < math.inf:
+            raise CardError(f'x.range is {self.range!r}: low must be below high, both finite')
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise CardError(f'x.percentiles is {self.percentiles!r}: needed is 0 <= low < high '
@@ -97,7 +97,7 @@ class Weights:
         if path.is_absolute() or '..' in path.parts or not self.file:
             raise CardError(f"weights.file is {self.file!r}: it must stay in the card's folder")
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
-            raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 hex digits')
+            raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 digits 0-9a-f')
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,12 @@ class Card:
     """Measured results: test set and protocol, then figures."""
     training: str = ''
     """How the weights were made."""
-    folder: Path = Path()
+    folder: Path = field(default=Path(), metadata={'in_file': False})
     """Where the card was read from."""
 
     def __post_init__(self):
+        if not self.name or self.name != Path(self.name).name:
+            raise CardError(f'name is {self.name!r}: it must serve as the name of a file')
         if min(self.input_size) < 32 or any(side % 32 for side in self.input_size):
             raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r}, both '
                             'sides must be multiples of 32, the coarsest stride of the networks')
@@ -166,8 +168,7 @@ def load_card(path_or_name) -> Card:
                 'a .yaml file')
         path = models_dir() / f'{path_or_name}.yaml'
     content = read_yaml(path, CardError)
-    content.pop('folder', None)
     try:
-        return from_mapping(Card, {**content, 'folder': path.parent}, 'card', CardError)
+        return replace(from_mapping(Card, content, 'card', CardError), folder=path.parent)
     except RgbxSegError as error:
         raise CardError(f'{str(path)!r}: {error}') from error

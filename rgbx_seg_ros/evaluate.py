@@ -4,11 +4,12 @@
 
 from dataclasses import dataclass
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.errors import DataError, FrameError
 from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.segmenter import Segmenter
 from tqdm import tqdm
@@ -68,12 +69,18 @@ def evaluate(segmenter: Segmenter, data: FolderDataset):
     with_label = with_boxes = 0
     for index in tqdm(range(len(data)), unit='pair', disable=None):
         sample = data[index]
-        mask = segmenter(sample.rgb, sample.x).mask
-        if sample.label is not None:
-            with_label += 1
-            matrix.update(sample.label, mask)
+        try:
+            mask = segmenter(sample.rgb, sample.x).mask
+            if sample.label is not None:
+                with_label += 1
+                matrix.update(sample.label, mask)
+        except FrameError as error:
+            raise DataError(f'frame {sample.name!r}: {error}') from error
         by_class = data.boxes(sample.name)
         with_boxes += bool(by_class)
+        for i in {box[0] for box in by_class} - boxes.keys():
+            raise DataError(f'frame {sample.name!r} has a box of class {i}, allowed are '
+                            f'0..{len(boxes) - 1}')
         for i, count in boxes.items():
             count.update(mask == i, [box[1:] for box in by_class if box[0] == i])
     if not with_label and not with_boxes:
@@ -85,16 +92,19 @@ def evaluate(segmenter: Segmenter, data: FolderDataset):
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument('--model', required=True, help='a card, or the name of one')
-    parser.add_argument('--data', required=True, type=Path,
+    parser.add_argument('--model', metavar='CARD', required=True,
+                        help='a card, or the name of one')
+    parser.add_argument('--data', metavar='FOLDER', required=True, type=Path,
                         help='folder with rgb/, one of thermal/ depth/ disparity/ x/, and label/ '
                              'or boxes/')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
-    parser.add_argument('--json', type=Path, help='file for the scores')
+    parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
 
 
 def main(args):
     """Run the command."""
+    if args.json and not args.json.parent.is_dir():
+        raise DataError(f'cannot write {str(args.json)!r}: its folder does not exist')
     data = FolderDataset(args.data)
     segmenter = Segmenter.from_card(args.model, device=args.device)
     matrix, boxes = evaluate(segmenter, data)
@@ -106,7 +116,15 @@ def main(args):
     if args.json:
         args.json.write_text(json.dumps({
             'model': segmenter.card.name, 'pairs': len(data),
-            'mean_iou': matrix.mean_iou(), 'pixel_accuracy': matrix.pixel_accuracy(),
-            'iou': dict(zip(segmenter.labels.names, matrix.iou().tolist(), strict=True)),
-            'boxes': {name: vars(score) for name, score in boxes.items()},
+            'mean_iou': _known(matrix.mean_iou()),
+            'pixel_accuracy': _known(matrix.pixel_accuracy()),
+            'iou': dict(zip(segmenter.labels.names, map(_known, matrix.iou().tolist()),
+                            strict=True)),
+            'boxes': {name: {key: _known(value) for key, value in vars(score).items()}
+                      for name, score in boxes.items()},
         }, indent=2), encoding='utf-8')
+
+
+def _known(score):
+    """Return None for NaN, which JSON does not have."""
+    return None if math.isnan(score) else score

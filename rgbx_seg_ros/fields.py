@@ -4,6 +4,7 @@
 
 import dataclasses
 import difflib
+import math
 from pathlib import Path
 import types
 from typing import Any, get_args, get_origin, get_type_hints, Union
@@ -16,11 +17,12 @@ def read_yaml(path: Path, error: type[RgbxSegError]) -> dict:
     """Return the mapping in the YAML file `path`; raise `error` where there is none."""
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
+    except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes, the 32nd of May
         reason = ' '.join(str(cause).split())
         raise error(f'cannot read {str(path)!r}: {reason}') from cause
     if not isinstance(content, dict):
-        raise error(f'{str(path)!r} holds {type(content).__name__}, a mapping of names is needed')
+        found = 'nothing' if content is None else type(content).__name__
+        raise error(f'{str(path)!r} holds {found}, a mapping of names is needed')
     return content
 
 
@@ -37,10 +39,12 @@ def from_mapping(cls, mapping: Any, where: str, error: type[RgbxSegError]):
 
     Unknown and missing names and wrong types raise `error`; `where` opens its message. Integers
     serve as floats, lists as tuples, and nested dataclasses are filled from nested mappings.
+    Fields with `in_file: False` in their metadata are not for the mapping.
     """
     if not isinstance(mapping, dict):
         raise error(f'{where}: a mapping of names is needed, given is {mapping!r}')
-    known = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    known = {field.name: field for field in dataclasses.fields(cls)
+             if field.metadata.get('in_file', True)}
     for name in mapping:
         if name not in known:
             raise error(f'{where}: {unknown_name(name, known)}')
@@ -71,8 +75,17 @@ def _convert(value, kind, where, error):
     plain = origin or kind
     matches = isinstance(value, plain) and not (plain is int and isinstance(value, bool))
     if kind is not Any and not matches:
-        raise error(f'{where} is {value!r}, needed is a value of type {plain.__name__}')
+        text = kind is float and _is_number(value)
+        hint = '; YAML takes 1e-3 for text, write 1.0e-3' if text else ''
+        raise error(f'{where} is {value!r}, needed is a value of type {plain.__name__}{hint}')
     return value
+
+
+def _is_number(value):
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _convert_tuple(value, inner, where, error):

@@ -65,7 +65,9 @@ def to_batch(frame: np.ndarray) -> torch.Tensor:
     """Return `frame` as a batch of one, (1, H, W, C), sharing its memory where it can."""
     if frame.ndim == 2:
         frame = frame[..., None]
-    # Torch takes neither negative strides nor, without a warning, a read-only buffer of a message.
-    if min(frame.strides) < 0 or not frame.flags.writeable:
-        frame = np.array(frame)
+    # Torch takes neither negative strides, nor rows that end within a value, nor, without a
+    # warning, the read-only buffer of a message.
+    odd = any(stride < 0 or stride % frame.itemsize for stride in frame.strides)
+    if odd or not frame.flags.writeable:
+        frame = np.array(frame, order='C')
     return torch.from_numpy(frame)[None]

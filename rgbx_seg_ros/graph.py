@@ -39,9 +39,10 @@ class Normalize(nn.Module):
 
         raw = x.permute(0, 3, 1, 2).float()  # N C H W
         low, high = x_range[:, 0].view(-1, 1, 1, 1), x_range[:, 1].view(-1, 1, 1, 1)
-        # The clamp bounds infinities; only NaN is left for the network to choke on.
         x = ((raw - low) / (high - low)).clamp(0.0, 1.0)
-        missing = raw.isnan() | raw.isinf()
+        # The clamp bounds infinities. NaN comes from the sensor, or from a range that float32
+        # cannot tell from one value.
+        missing = x.isnan() | raw.isinf()
         if self.invalid is not None:
             missing = missing | (raw == self.invalid)
         x = x.masked_fill(missing, 0.0).expand(-1, 3, -1, -1)
@@ -83,7 +84,7 @@ class SegmentationGraph(nn.Module):
 
     def _fit(self, frame, fitted):
         if list(frame.shape[2:]) != fitted:
-            smaller = fitted[0] < frame.shape[2]
+            smaller = fitted[0] < frame.shape[2] or fitted[1] < frame.shape[3]
             frame = F.interpolate(frame, size=fitted, mode='bilinear', antialias=smaller)
         bottom, right = self.input_size[0] - fitted[0], self.input_size[1] - fitted[1]
         return F.pad(frame, (0, right, 0, bottom)) if bottom or right else frame

@@ -69,7 +69,8 @@ class LabelSet(tuple):
         share[[0, UNLABELED]] = 0.0
         # One 256-entry table for each colour channel keeps this to a look-up and one blend.
         added = np.round(self.palette() * share[:, None]).astype(np.uint8)
-        kept = np.round(rgb * (1.0 - share)[mask][..., None]).astype(np.uint8)
+        # Rounded down, since white under a full colour must not reach 256.
+        kept = (rgb * (1.0 - share)[mask][..., None]).astype(np.uint8)
         return kept + added[mask]
 
     def to_json(self) -> str:

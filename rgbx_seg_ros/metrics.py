@@ -29,8 +29,9 @@ class ConfusionMatrix:
                 raise FrameError(f'{name} holds the id {top}, allowed are 0..'
                                  f'{self.num_classes - 1} and {UNLABELED}')
         counted = label != UNLABELED
-        predicted = np.minimum(mask[counted], self.num_classes).astype(np.int64)
-        index = label[counted] * np.int64(self.num_classes + 1) + predicted
+        labelled = label[counted].astype(np.int64)
+        predicted = np.minimum(mask[counted], self.num_classes)
+        index = labelled * (self.num_classes + 1) + predicted
         self.counts += np.bincount(index, minlength=self.counts.size).reshape(self.counts.shape)
 
     def iou(self) -> np.ndarray:
@@ -61,11 +62,15 @@ class ConfusionMatrix:
         width = max(10, *(len(name) for name in names))
         rows = [f'{"class":{width}}    IoU  recall  precision']
         for name, *scores in zip(names, self.iou(), self.recall(), self.precision(), strict=True):
-            iou, recall, precision = (100 * s for s in scores)
-            rows.append(f'{name:{width}} {iou:6.1f}  {recall:6.1f}     {precision:6.1f}')
-        rows.append(f'{"mean":{width}} {100 * self.mean_iou():6.1f}      pixel accuracy '
-                    f'{100 * self.pixel_accuracy():.1f}')
+            iou, recall, precision = map(_percent, scores)
+            rows.append(f'{name:{width}} {iou:>6}  {recall:>6}     {precision:>6}')
+        rows.append(f'{"mean":{width}} {_percent(self.mean_iou()):>6}      pixel accuracy '
+                    f'{_percent(self.pixel_accuracy())}')
         return '\n'.join(rows)
+
+
+def _percent(share):
+    return 'n/a' if np.isnan(share) else f'{100 * share:.1f}'
 
 
 def _ratio(part, whole):

@@ -22,8 +22,8 @@ def main(args):
         state = 'ready' if card.weights and card.weights_path.is_file() else 'no weights on disk'
         print(f'{name}  ({card.network}, RGB + {card.x.kind}, {len(card.classes)} classes, '
               f'{state})')
-        print(textwrap.fill(card.description, 78, initial_indent='    ',
-                            subsequent_indent='    '))
+        print(textwrap.fill(card.description, 79, initial_indent='    ',
+                            subsequent_indent='    ', break_on_hyphens=False))
 
 
 def _describe(card):
@@ -33,8 +33,10 @@ def _describe(card):
         f'input {width}x{height} pixels, RGB + {card.x.kind}',
         'classes: ' + ', '.join(f'{label.id} {label.name}' for label in card.classes),
         card.description.strip(), card.training.strip()]
+    lines = [textwrap.fill(text, 79, break_on_hyphens=False) for text in sections if text]
     for title, facts in (('licenses', card.licenses), ('scores', card.scores)):
-        sections += [f'{title}:'] + [f'    {name}: {fact}' for name, fact in facts.items()]
-    return '\n'.join(textwrap.fill(text, 79, subsequent_indent='    ' if ': ' in text else '',
-                                   initial_indent=' ' * (len(text) - len(text.lstrip())))
-                     for text in sections if text)
+        lines += [f'{title}:'] * bool(facts)
+        lines += [textwrap.fill(f'{name}: {fact}', 79, initial_indent='    ',
+                                subsequent_indent='        ', break_on_hyphens=False)
+                  for name, fact in facts.items()]
+    return '\n'.join(lines)

@@ -15,28 +15,32 @@ def write_image(path: Path, image) -> None:
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
-        written = cv2.imwrite(str(path), image)
+        # cv2.imwrite would tell of a missing folder in words of its own on stderr.
+        path.write_bytes(cv2.imencode(path.suffix, image)[1])
     except cv2.error as error:
         raise DataError(f'cannot write {str(path)!r}: its ending names no image format, use '
                         '.png') from error
-    if not written:
-        raise DataError(f'cannot write {str(path)!r}: does its folder exist, is it writable?')
+    except OSError as error:
+        raise DataError(f'cannot write {str(path)!r}: {error.strerror}') from error
 
 
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument('rgb', type=Path, help='colour image')
     parser.add_argument('x', type=Path, help='image of the second modality, 8 or 16 bit')
-    parser.add_argument('-m', '--model', default='msrs_person_car_bike',
+    parser.add_argument('-m', '--model', metavar='CARD', default='msrs_person_car_bike',
                         help='a card, or the name of one (default: %(default)s)')
-    parser.add_argument('-o', '--out', type=Path, default=Path('overlay.png'),
+    parser.add_argument('-o', '--out', metavar='FILE', type=Path, default=Path('overlay.png'),
                         help='overlay to write (default: %(default)s)')
-    parser.add_argument('--mask', type=Path, help='mask to write: class ids, one byte a pixel')
+    parser.add_argument('--mask', metavar='FILE', type=Path,
+                        help='mask to write: class ids, one byte a pixel')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
 
 
 def main(args):
     """Run the command."""
+    if args.mask and args.mask.suffix.lower() in ('.jpg', '.jpeg', '.webp'):
+        raise DataError(f'mask {str(args.mask)!r}: that format changes class ids, use .png')
     rgb, x = read_rgb(args.rgb), read_image(args.x)
     segmenter = Segmenter.from_card(args.model, device=args.device)
     result = segmenter(rgb, x)

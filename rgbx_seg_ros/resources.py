@@ -36,7 +36,7 @@ def use_fastdds_profile(environment) -> None:
 
     It must happen before the first node of a process starts; see the file for what it is for.
     """
-    # Later releases warn about the name that Humble's reads.
-    name = ('FASTRTPS' if environment.get('ROS_DISTRO') == 'humble' else 'FASTDDS'
-            ) + '_DEFAULT_PROFILES_FILE'
+    # Humble and Jazzy have Fast DDS 2, later ones Fast DDS 3: each reads one name only.
+    old = environment.get('ROS_DISTRO') in ('humble', 'jazzy')
+    name = f'{"FASTRTPS" if old else "FASTDDS"}_DEFAULT_PROFILES_FILE'
     environment.setdefault(name, str(share_dir() / 'config' / 'fastdds.xml'))

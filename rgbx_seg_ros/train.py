@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import math
 import os
 from pathlib import Path
+import pickle
 import time
 
 import numpy as np
@@ -14,15 +15,16 @@ from rgbx_seg_ros.augment import Augment
 from rgbx_seg_ros.card import Card, load_card
 from rgbx_seg_ros.checkpoint import save_weights
 from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.engines.torch_engine import find_device
+from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
 from rgbx_seg_ros.fields import from_mapping, read_yaml
-from rgbx_seg_ros.frames import x_range
+from rgbx_seg_ros.frames import check_x, x_range
 from rgbx_seg_ros.graph import Normalize
 from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.networks import build
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 PRECISIONS = ('float32', 'bfloat16')
 
@@ -60,9 +62,17 @@ class TrainConfig:
         if self.precision not in PRECISIONS:
             raise DataError(f'precision is {self.precision!r}, allowed are: '
                             f'{", ".join(PRECISIONS)}')
-        if min(self.epochs, self.batch_size) < 1:
-            raise DataError(f'epochs is {self.epochs!r} and batch_size {self.batch_size!r}: both '
-                            'must be at least 1')
+        infinity = math.inf
+        for name, low, high in (
+                ('epochs', 1, infinity), ('batch_size', 1, infinity), ('seed', 0, infinity),
+                ('learning_rate', 0, 1), ('weight_decay', 0, 1), ('warmup_epochs', 0, infinity),
+                ('ema_decay', 0, 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                allowed = f'{low} to {high}' if high < infinity else f'{low} or more'
+                raise DataError(f'{name} is {value!r}, allowed is {allowed}')
+        if not all(0 < weight < infinity for weight in self.class_weights or ()):
+            raise DataError(f'class_weights is {self.class_weights!r}, all must be above 0')
 
 
 class _Crops(Dataset):
@@ -76,6 +86,13 @@ class _Crops(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index):
+        # DataLoader would bury an error in the traceback of its worker: it goes on as a value.
+        try:
+            return self._crop(index)
+        except RgbxSegError as error:
+            return error
+
+    def _crop(self, index):
         rng = np.random.default_rng((self.config.seed, self.epoch, index))
         sample = self.samples[index]
         if sample.label is None:
@@ -85,10 +102,20 @@ class _Crops(Dataset):
             raise DataError(f'the label of frame {sample.name!r} has the id '
                             f'{int(sample.label[~known][0])}; the card {self.card.name!r} has '
                             f'0..{len(self.card.classes) - 1}, and 255 is unlabeled')
+        try:
+            check_x(sample.x)
+        except FrameError as error:
+            raise DataError(f'frame {sample.name!r}: {error}') from error
         # The range belongs to the whole frame, as it does on the vehicle.
         limits = np.float32(x_range(sample.x, self.card.x))
         rgb, x, label = self.config.augment(sample, rng)
         return rgb, x, limits, label.astype(np.int64)
+
+
+def _collate(crops):
+    """Return a batch, or the first error among `crops`."""
+    errors = [crop for crop in crops if isinstance(crop, Exception)]
+    return errors[0] if errors else default_collate(crops)
 
 
 def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu') -> Path:
@@ -102,20 +129,27 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu') -> Pa
     if len(crops) < config.batch_size:
         raise DataError(f'{str(data)!r} holds {len(crops)} samples, fewer than a batch of '
                         f'{config.batch_size}')
+    if config.class_weights and len(config.class_weights) != len(card.classes):
+        raise DataError(f'class_weights is {config.class_weights!r}, the card {card.name!r} has '
+                        f'{len(card.classes)} classes')
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, card, len(crops) // config.batch_size, device)
+    run = _Run(config, card, len(crops) // config.batch_size, find_device(device))
     state_path = out / 'last.pt'
     if state_path.exists():
         run.load(state_path)
         print(f'going on from {state_path} after epoch {run.epoch}')
     while run.epoch < config.epochs:
         crops.epoch = run.epoch
-        # Seeding the order by epoch makes a resumed run see the samples an unbroken one would.
-        order = torch.Generator().manual_seed(config.seed * 100_003 + run.epoch)
+        # With the order of samples and the dropout of each epoch seeded by its number, a resumed
+        # run ends with the weights of an unbroken one.
+        torch.manual_seed(config.seed * 100_003 + run.epoch)
         loader = DataLoader(crops, config.batch_size, shuffle=True, drop_last=True,
-                            num_workers=1, generator=order)
+                            num_workers=1, collate_fn=_collate)
         started = time.monotonic()
         loss = run.train_epoch(loader)
+        if not math.isfinite(loss):
+            raise DataError(f'the loss of epoch {run.epoch} is {loss!r}: lower learning_rate and '
+                            'run again, it goes on from the epoch before')
         run.save(state_path)
         print(f'epoch {run.epoch}/{config.epochs}  loss {loss:.4f}  '
               f'{time.monotonic() - started:.0f} s', flush=True)
@@ -129,7 +163,7 @@ class _Run:
 
     def __init__(self, config, card, steps_per_epoch, device):
         torch.manual_seed(config.seed)
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device = config, device
         self.steps = steps_per_epoch
         self.epoch = 0
         network = build(card.network, len(card.classes), **card.network_args)
@@ -149,6 +183,8 @@ class _Run:
         self.network.train()
         total = 0.0
         for i, batch in enumerate(loader):
+            if isinstance(batch, Exception):
+                raise batch
             self._set_learning_rate(self.epoch * self.steps + i)
             loss = self._loss(*(part.to(self.device) for part in batch))
             self.optimizer.zero_grad()
@@ -166,6 +202,8 @@ class _Run:
         half = self.config.precision == 'bfloat16'
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             logits = self.network(rgb, x)
+        if (label == UNLABELED).all():
+            return 0.0 * logits.sum()  # where the mean over labelled pixels is 0 / 0
         return F.cross_entropy(logits.float(), label, self.weights, ignore_index=UNLABELED)
 
     def _set_learning_rate(self, step):
@@ -201,10 +239,11 @@ class _Run:
             self.network.load_state_dict(state['network'])
             self.average.load_state_dict(state['average'])
             self.optimizer.load_state_dict(state['optimizer'])
-        except (RuntimeError, KeyError, ValueError, EOFError) as error:
+            self.epoch = state['epoch']
+        except (RuntimeError, LookupError, TypeError, ValueError, EOFError,
+                pickle.UnpicklingError) as error:
             raise DataError(f'{str(path)!r} is not the state of this training: remove it to '
-                            f'start anew ({str(error).splitlines()[0]})') from error
-        self.epoch = state['epoch']
+                            'start anew') from error
 
 
 def load_config(path) -> TrainConfig:
@@ -215,11 +254,11 @@ def load_config(path) -> TrainConfig:
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument('config', help='recipe, a yaml file such as those in config/train/')
-    parser.add_argument('--data', required=True, type=Path,
+    parser.add_argument('--data', metavar='FOLDER', required=True, type=Path,
                         help='folder with rgb/, label/ and one of thermal/ depth/ disparity/ x/')
-    parser.add_argument('--out', required=True, type=Path,
+    parser.add_argument('--out', metavar='FOLDER', required=True, type=Path,
                         help='folder for the weights and the state; a run found there goes on')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
 
 
 def main(args):

@@ -10,7 +10,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import sysconfig
 from xml.etree import ElementTree
 
 import pytest
@@ -285,13 +284,14 @@ def test_pip_installs_the_command_and_its_data(options, tmp_path):
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv'],
                    check=True, env=environment)
     python = tmp_path / 'venv' / 'bin' / 'python'
-    # The new environment borrows the libraries of this one, pip and torch above all. As a line of
-    # a .pth file the folder is searched last, and its own .pth files (this checkout's) do not
+    # The new environment borrows the libraries of this one, pip and torch above all. As lines of a
+    # .pth file the folders are searched last, and their own .pth files (this checkout's) do not
     # count.
     purelib = subprocess.run(
         [python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'],
         check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
-    Path(purelib, 'borrowed.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    folders = [path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))]
+    Path(purelib, 'borrowed.pth').write_text('\n'.join(folders))
     subprocess.run([python, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation',
                     *options, copy], check=True, env=environment)
     check_installed(tmp_path / 'venv' / 'bin' / 'rgbx-seg', python,

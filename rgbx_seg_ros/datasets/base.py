@@ -26,9 +26,14 @@ class Sample:
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image with the depth and channels it has, colours in RGB order."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        # cv2.imread would tell of a missing file in words of its own on stderr.
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    except OSError as error:
+        raise DataError(f'cannot read {str(path)!r}: {error.strerror}') from error
     if image is None:
-        raise DataError(f'cannot read {str(path)!r}: it is missing or not an image')
+        raise DataError(f'cannot read {str(path)!r}: it is not an image')
     if image.ndim == 3:
         image = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2RGB)
     return image

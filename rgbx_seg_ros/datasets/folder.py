@@ -27,9 +27,10 @@ class FolderDataset:
             raise DataError(f'{str(root)!r} is not a folder')
         present = [name for name in X_FOLDERS if (self.root / name).is_dir()]
         if len(present) != 1 or not (self.root / 'rgb').is_dir():
+            folders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
             raise DataError(f'{str(root)!r} must hold rgb/ and exactly one of '
-                            f'{", ".join(f"{name}/" for name in X_FOLDERS)}; found are '
-                            f'{sorted(p.name for p in self.root.iterdir())!r}')
+                            f'{", ".join(f"{name}/" for name in X_FOLDERS)}; its folders are '
+                            f'{folders!r}')
         self.x_folder = present[0]
         self._rgb = self._files('rgb')
         self._x = self._files(self.x_folder)
@@ -46,22 +47,29 @@ class FolderDataset:
             raise DataError(f'{str(root)!r} holds no frames')
 
     def _files(self, folder):
-        return {path.stem: path for path in (self.root / folder).glob('*')
-                if path.suffix.lower() in _ENDINGS}
+        files = {}
+        for path in sorted((self.root / folder).glob('*')):
+            if path.suffix.lower() in _ENDINGS:
+                other = files.setdefault(path.stem, path)
+                if other is not path:
+                    raise DataError(f'{str(self.root / folder)!r} holds {other.name!r} and '
+                                    f'{path.name!r}: remove one')
+        return files
 
     def __len__(self):
         return len(self.names)
 
     def __getitem__(self, index) -> Sample:
         name = self.names[index]
-        label = self._read_label(name) if name in self._label else None
-        return Sample(name, read_rgb(self._rgb[name]), read_image(self._x[name]), label)
+        rgb = read_rgb(self._rgb[name])
+        label = self._read_label(name, rgb.shape[:2]) if name in self._label else None
+        return Sample(name, rgb, read_image(self._x[name]), label)
 
-    def _read_label(self, name):
+    def _read_label(self, name, size):
         label = read_image(self._label[name])
-        if label.ndim != 2 or label.dtype != np.uint8:
+        if label.shape != size or label.dtype != np.uint8:
             raise DataError(f'{str(self._label[name])!r} is {label.shape!r} {label.dtype}, needed '
-                            'are class ids, (H, W) uint8')
+                            f'are the class ids of the colour frame, {size!r} uint8')
         return label
 
     def boxes(self, name: str) -> list[tuple[int, float, float, float, float]]:
@@ -73,10 +81,13 @@ class FolderDataset:
         path = self.root / 'boxes' / f'{name}.txt'
         if not path.is_file():
             return []
-        rows = [line.split() for line in path.read_text(encoding='utf-8').splitlines()]
         try:
-            return [(int(i), float(x), float(y), float(w), float(h))
-                    for i, x, y, w, h in filter(None, rows)]
+            rows = [line.split() for line in path.read_text(encoding='utf-8').splitlines()]
+            boxes = [(int(i), float(x), float(y), float(w), float(h))
+                     for i, x, y, w, h in filter(None, rows)]
         except ValueError as error:
             raise DataError(f'{str(path)!r}: each line must hold a class id and four numbers; '
                             f'{error}') from error
+        if not np.isfinite(boxes).all():
+            raise DataError(f'{str(path)!r} holds a number that is not finite')
+        return boxes

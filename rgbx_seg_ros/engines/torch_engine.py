@@ -18,7 +18,7 @@ class TorchEngine:
     """Runs the graph of a card's model in PyTorch, eagerly, on one device."""
 
     def __init__(self, card: Card, device: str = 'auto'):
-        self._device = _find_device(device)
+        self._device = find_device(device)
         self._half = self._device.type == 'cuda'
         network = build(card.network, len(card.classes), **card.network_args)
         if card.weights:
@@ -61,8 +61,9 @@ def _card_weights(card):
     return state
 
 
-def _find_device(name: str) -> torch.device:
-    if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', name):
+def find_device(name: str) -> torch.device:
+    """Return the device auto, cpu, cuda or cuda:N; raise EngineError where there is none."""
+    if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', str(name)):
         raise EngineError(f'device is {name!r}, allowed are: auto, cpu, cuda, cuda:N')
     with warnings.catch_warnings():
         # Without a driver torch warns at the question itself; the answer says enough.
