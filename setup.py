@@ -47,16 +47,18 @@ setup(
         (f'share/{NAME}', ['package.xml']),
         *shared_files(),
     ],
+    # The lower ends are what Ubuntu 22.04 has, the oldest system for a supported ROS, except where
+    # a line says otherwise. requirements/lock.txt has the versions that are tested together.
     install_requires=[
-        'numpy>=1.22',  # Ubuntu 22.04 has 1.21, but no torch for Python 3.10 works with it
-        'opencv-python-headless>=4.5.4',  # that of Ubuntu 22.04; 5 works too
-        'PyYAML>=5.4',  # that of Ubuntu 22.04
-        'rosbags>=0.11,<0.12',  # its writer's interface changes between minor versions
-        'safetensors>=0.4',  # the first stable file format
-        # The newest one tested. The cap also keeps a machine without a GPU on the CPU build it
-        # has: a newer one would bring gigabytes of CUDA.
+        'numpy>=1.21.5',
+        'opencv-python-headless>=4.5.4',
+        'PyYAML>=5.4',
+        'rosbags>=0.11,<0.12',  # as long as it is at 0 a minor version may change its interface
+        'safetensors>=0.4',  # the oldest one tested
+        # JetPack 6 began with 2.3; 2.13 is the newest one tested. The cap also keeps a machine
+        # without a GPU on the build it has: a newer one would bring gigabytes of CUDA.
         'torch>=2.3,<2.14',
-        'tqdm>=4.57',  # that of Ubuntu 22.04
+        'tqdm>=4.57',
     ],
     extras_require={
         # ROS 2 from PyPI, for a machine without a distribution. On a robot ROS comes from apt.
@@ -72,14 +74,14 @@ setup(
         'test': [
             'colcon-package-information',  # colcon list
             'colcon-recursive-crawl',  # how colcon finds packages
-            'colcon-ros>=0.4',  # colcon build
+            'colcon-ros',  # colcon build
             'flake8',
             'flake8-builtins',
             'flake8-comprehensions',
             'flake8-docstrings',
             'flake8-import-order',
             'hypothesis',
-            'pytest>=6.2',  # that of Ubuntu 22.04
+            'pytest>=6.2',
             'pytest-timeout',
             'ruff',
         ],

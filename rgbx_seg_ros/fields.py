@@ -74,7 +74,7 @@ def _convert(value, kind, where, error):
         return float(value)
     plain = origin or kind
     matches = isinstance(value, plain) and not (plain is int and isinstance(value, bool))
-    if kind is not Any and not matches:
+    if not matches:
         text = kind is float and _is_number(value)
         hint = '; YAML takes 1e-3 for text, write 1.0e-3' if text else ''
         raise error(f'{where} is {value!r}, needed is a value of type {plain.__name__}{hint}')

@@ -260,7 +260,7 @@ def _cv_bridge(msg):
                            f'(is_bigendian is {msg.is_bigendian!r})')
     try:
         from cv_bridge import CvBridge
-    except Exception as error:  # noqa: BLE001 built for NumPy 1 it fails with more than ImportError
+    except Exception as error:  # noqa: BLE001 under NumPy 2 it fails in more ways
         raise MessageError(
             f'{_not_covered(msg)}; for others try apt install ros-{_distro()}-cv-bridge, which '
             f'cannot be loaded now ({error})') from error

@@ -31,7 +31,7 @@ from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.segmenter import Segmenter
-from rgbx_seg_ros.statistics import Statistics
+from rgbx_seg_ros.telemetry import Telemetry
 from rgbx_seg_ros.worker import NewestWorker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -151,7 +151,7 @@ class SegNode(LifecycleNode):
         self._settings = settings
         self._outputs = Outputs(self, self._segmenter.labels)
         self._pairer = Pairer(_pairing_settings(self._settings))
-        self._statistics = Statistics()
+        self._telemetry = Telemetry()
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
                                f'{self._segmenter.engine.device}')
         return TransitionCallbackReturn.SUCCESS
@@ -161,7 +161,7 @@ class SegNode(LifecycleNode):
         """Subscribe and start to publish."""
         self._camera_info = None
         self._worker = NewestWorker(
-            self._segment, lambda pair: self._statistics.count('superseded'))
+            self._segment, lambda pair: self._telemetry.count('superseded'))
         self._outputs.publish_labels()
         # On the steady clock: neither a bag's clock that stops nor one that jumps may hold them.
         self._poll_timer = self.create_timer(_POLL_S, self._poll, clock=self._steady)
@@ -235,7 +235,7 @@ class SegNode(LifecycleNode):
 
     def _receive(self, message, modality, add):
         """Pair a message that can be read; one that cannot must not take a good one's partner."""
-        self._statistics.count(f'{modality}_received')
+        self._telemetry.count(f'{modality}_received')
         try:
             check_layout(message)
             pairs = add(stamp_ns(message.header), message, time.monotonic_ns())
@@ -256,8 +256,8 @@ class SegNode(LifecycleNode):
 
     def _submit(self, pairs):
         for pair in pairs:
-            self._statistics.count('pairs')
-            self._statistics.time(offset_ms=pair.offset_ns / _NS_PER_MS)
+            self._telemetry.count('pairs')
+            self._telemetry.time(offset_ms=pair.offset_ns / _NS_PER_MS)
             self._worker.submit(pair)
 
     def _segment(self, pair):
@@ -273,7 +273,7 @@ class SegNode(LifecycleNode):
             self._refuse('x', error)
             return
         except Exception as error:  # noqa: BLE001 an engine that fails must not end the node
-            self._statistics.count('engine_failed')
+            self._telemetry.count('engine_failed')
             self._warn('engine', f'the engine failed, the pair is dropped: {error!r}')
             return
         done = time.perf_counter()
@@ -282,12 +282,12 @@ class SegNode(LifecycleNode):
                                   parameters.label_encoding, parameters.overlay_alpha)
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self.context.ok():
-                self._statistics.count('publish_failed')
+                self._telemetry.count('publish_failed')
                 self._warn('publish', f'cannot publish: {error}')
             return
         published = time.perf_counter()
-        self._statistics.count('masks')
-        self._statistics.time(
+        self._telemetry.count('masks')
+        self._telemetry.time(
             inference_ms=result.inference_ms, publish_ms=1e3 * (published - done),
             latency_ms=(self.get_clock().now().nanoseconds - pair.rgb_stamp_ns) / _NS_PER_MS)
 
@@ -299,7 +299,7 @@ class SegNode(LifecycleNode):
             return None
 
     def _refuse(self, modality, error):
-        self._statistics.count(f'{modality}_malformed')
+        self._telemetry.count(f'{modality}_malformed')
         self._warn(f'{modality}: {str(error).split(maxsplit=1)[0]}',
                    f'{self.resolve_topic_name(f"{modality}/image")}: frame dropped: {error}')
 
@@ -313,7 +313,7 @@ class SegNode(LifecycleNode):
     def _publish_diagnostics(self):
         self._outputs.publish_diagnostics({
             'model': self._segmenter.card.name, 'device': self._segmenter.engine.device,
-            **self._statistics.summary(), **self._pairer.drops})
+            **self._telemetry.summary(), **self._pairer.drops})
 
 
 def _input_qos(reliability):

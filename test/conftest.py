@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-# Before torch is imported, and for the processes that tests start.
-os.environ.setdefault('OMP_NUM_THREADS', '2')
+# Before torch is imported, and for the processes that tests start: the networks here are small,
+# and threads fight on a busy machine.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 _CARD = {
     'name': 'tiny',

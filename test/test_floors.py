@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     'plain data': {
         '', 'allocator', 'card', 'errors', 'fields', 'labels', 'metrics', 'pairing', 'parameters',
-        'resources', 'statistics', 'worker'},
+        'resources', 'telemetry', 'worker'},
     'torch': {'checkpoint', 'engines', 'frames', 'graph', 'networks', 'segmenter'},
     'offline work': {'augment', 'datasets', 'evaluate', 'models', 'predict', 'train'},
     'edge': {

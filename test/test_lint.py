@@ -14,12 +14,19 @@ ROOT = Path(__file__).parents[1]
 AMENT_PLUGINS = {'A00', 'C4', 'D', 'I'}
 
 
-def run(*command):
+def run(*command, code=None):
     """Run a module of this Python in the checkout; return its exit code and what it said."""
     done = subprocess.run(
-        [sys.executable, '-m', *command], cwd=ROOT, stdout=subprocess.PIPE,
+        [sys.executable, '-m', *command], cwd=ROOT, input=code, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
+
+
+def check_as_module(linter, code):
+    """Check code as if it stood in a module of the package."""
+    options = {'ruff': ['check', '--no-cache', '--stdin-filename', 'rgbx_seg_ros/new.py', '-'],
+               'flake8': ['--stdin-display-name', 'rgbx_seg_ros/new.py', '-']}
+    return run(linter, *options[linter], code=f'"""A module."""\n\n\n{code}\n')
 
 
 @pytest.mark.parametrize('command', [('ruff', 'check', '.'), ('flake8', '.')], ids=' '.join)
@@ -35,20 +42,25 @@ def test_flake8_runs_the_plugins_of_ament():
     assert plugins >= AMENT_PLUGINS
 
 
-@pytest.mark.parametrize('command', ['ruff', 'flake8'])
-@pytest.mark.parametrize('line', [
+@pytest.mark.parametrize('linter', ['ruff', 'flake8'])
+@pytest.mark.parametrize('code', [
     'import sys',  # not used
     f"text = '{91 * 'x'}'",  # 100 columns
     'text=1',  # no space around the operator
     'def list():\n    """Hide a builtin."""',
-    'def add():\n    """adds."""',  # neither a capital letter nor imperative
-    'import torch\nimport rgbx_seg_ros\n\nprint(torch, rgbx_seg_ros)',  # not by the alphabet
+    'def add():\n    """adds."""',  # no capital letter, not imperative
+    'import torch\n\nimport rgbx_seg_ros\n\nprint(torch, rgbx_seg_ros)',
 ], ids=['unused import', 'long line', 'white space', 'builtin', 'docstring', 'import order'])
-def test_both_linters_see_what_ament_would_reject(command, line, tmp_path):
-    pytest.importorskip(command)
-    path = tmp_path / 'wrong.py'
-    path.write_text(f'"""A module."""\n\n{line}\n')
-    options = (['check', '--no-cache', '--config', 'pyproject.toml'] if command == 'ruff'
-               else ['--config', 'setup.cfg'])
-    code, said = run(command, *options, str(path))
-    assert code == 1, said
+def test_both_linters_see_what_ament_would_reject(linter, code):
+    pytest.importorskip(linter)
+    status, said = check_as_module(linter, code)
+    assert status == 1, said
+
+
+@pytest.mark.parametrize('linter', ['ruff', 'flake8'])
+def test_both_linters_take_our_imports_among_the_others_by_the_alphabet(linter):
+    pytest.importorskip(linter)
+    status, said = check_as_module(
+        linter, 'import numpy\nfrom rgbx_seg_ros import card\nimport torch\n\n'
+                'print(numpy, card, torch)')
+    assert status == 0, said

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros import engines  # noqa: E402

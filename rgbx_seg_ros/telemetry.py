@@ -23,7 +23,7 @@ class Window:
         return float(np.percentile(list(self._values), share)) if self._values else None
 
 
-class Statistics:
+class Telemetry:
     """What the node counts and times; its threads share one of these."""
 
     QUANTITIES = {

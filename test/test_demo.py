@@ -1,0 +1,67 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it: real node, real middleware, real frames."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+from rgbx_seg_ros.bags import BagReader
+from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.datasets.base import read_image
+from rgbx_seg_ros.resources import share_dir
+import yaml
+
+pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
+
+
+def demo(*arguments):
+    return subprocess.run([sys.executable, '-m', 'rgbx_seg_ros', 'demo', *map(str, arguments)],
+                          capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_pictures_a_bag_and_metrics(tmp_path):
+    out = tmp_path / 'demo'
+    run = demo('--out', out)
+    assert run.returncode == 0, run.stderr
+    assert str(out / 'contact_sheet.png') in run.stdout
+    assert max(map(len, run.stdout.splitlines()[:-1])) < 80
+
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert metrics['pairs_in'] == 10
+    assert 0 < metrics['masks_out'] == 10 - sum(metrics['drops'].values())
+    assert 0 < metrics['inference_ms']['p50'] <= metrics['capture_to_publish_ms']['p50']
+
+    assert len(list(out.glob('overlay_*.png'))) == metrics['masks_out']
+    sheet = read_image(out / 'contact_sheet.png')
+    assert sheet.shape[2] == 3 and sheet.std() > 10
+    with BagReader(out / 'recording') as bag:
+        assert bag.counts['/segmentation/mask'] == metrics['masks_out']
+        assert bag.counts['/segmentation/palette'] == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('important')
+    run = demo('--out', tmp_path)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert (tmp_path / 'thesis.tex').exists()
+
+
+def test_a_model_that_cannot_run_is_named(tmp_path):
+    run = demo('--out', tmp_path / 'demo', '--model', 'nonesuch')
+    assert run.returncode == 2
+    assert 'nonesuch' in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_no_frame_of_the_demo_was_trained_on():
+    frames = set(FolderDataset(share_dir() / 'demo').names)
+    assert len(frames) <= 10
+    for path in sorted(Path(share_dir(), 'config', 'train').glob('msrs*.yaml')):
+        excluded = set(yaml.safe_load(path.read_text())['exclude'])
+        # 00537D belongs to the test split; 00633D, 00881N and 01023N to neither.
+        assert frames - excluded == {'00537D', '00633D', '00881N', '01023N'}

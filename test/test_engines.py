@@ -1,0 +1,118 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What every engine of the registry does, and how it says that it cannot."""
+
+import numpy as np
+import pytest
+from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.checkpoint import load_weights, save_weights, sha256
+from rgbx_seg_ros.engines import ENGINES, open_engine
+from rgbx_seg_ros.errors import EngineError, WeightsError
+from rgbx_seg_ros.frames import to_batch
+from rgbx_seg_ros.graph import SegmentationGraph
+from rgbx_seg_ros.networks import build
+import torch
+
+RNG = np.random.default_rng(0)
+PAIR = RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16)
+LIMITS = (100.0, 4000.0)
+
+
+@pytest.fixture(scope='module')
+def graph(tiny_card):
+    card = load_card(tiny_card)
+    network = build(card.network, 3, **card.network_args)
+    network.load_state_dict(load_weights(card.weights_path))
+    return SegmentationGraph(network, card).eval()
+
+
+def run(graph):
+    with torch.inference_mode():
+        return [output[0].numpy() for output in graph(*map(to_batch, PAIR),
+                                                      torch.tensor([LIMITS]))]
+
+
+@pytest.mark.parametrize('name', ENGINES)
+def test_every_engine_gives_what_the_graph_gives(name, tiny_card, graph):
+    engine = open_engine(name, load_card(tiny_card), 'cpu')
+    assert engine.device.startswith('cpu')
+    for found, expected in zip(engine(*PAIR, LIMITS), run(graph), strict=True):
+        assert (found.shape, found.dtype) == ((70, 90), np.uint8)
+        assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_half_precision_gives_nearly_the_same_mask(graph):
+    mask, confidence = run(graph)
+    with torch.autocast('cpu', torch.bfloat16):
+        half_mask, half_confidence = run(graph)
+    assert len(np.unique(mask)) > 1
+    assert (mask == half_mask).mean() > 0.97
+    assert np.abs(confidence.astype(int) - half_confidence).max() < 12
+
+
+@pytest.mark.parametrize('name', ENGINES)
+@pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'CPU', '', None])
+def test_a_device_that_does_not_exist_is_told_what_is_allowed(name, device, tiny_card):
+    with pytest.raises(EngineError, match=f'device is {device!r}, allowed are: auto, cpu, cuda'):
+        open_engine(name, load_card(tiny_card), device)
+
+
+@pytest.mark.parametrize('name', ENGINES)
+@pytest.mark.parametrize(('count', 'device'), [(0, 'cuda'), (0, 'cuda:0'), (1, 'cuda:1'),
+                                               (2, 'cuda:7')])
+def test_a_device_that_is_not_here_is_told_so(name, count, device, tiny_card, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+    with pytest.raises(EngineError, match=f"device is '{device}', but .* finds {count} CUDA"):
+        open_engine(name, load_card(tiny_card), device)
+
+
+def test_an_unknown_engine_gets_the_nearest_name(tiny_card):
+    with pytest.raises(EngineError, match="'troch' is unknown; did you mean 'torch'"):
+        open_engine('troch', load_card(tiny_card))
+
+
+def missing(path):
+    path.unlink()
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def not_safetensors(path):
+    torch.save({'a': torch.zeros(1)}, path)
+
+
+def of_two_classes(path):
+    save_weights(build('ms_irtnet', 2, backbone='atto', decoder_width=16, gwim_ratio=0.5), path)
+
+
+@pytest.mark.parametrize('name', ENGINES)
+@pytest.mark.parametrize(('damage', 'message'), [
+    (missing, 'does not exist'),
+    (truncated, 'no complete safetensors file'),
+    (not_safetensors, 'pickled PyTorch checkpoint'),
+    (of_two_classes, 'weights are for 2 classes, the network has 3'),
+])
+def test_unusable_weights_are_told_in_one_line(name, damage, message, write_card, tiny_card):
+    path = write_card(weights={'file': 'w.safetensors'})
+    weights = path.with_name('w.safetensors')
+    weights.write_bytes(tiny_card.with_suffix('.safetensors').read_bytes())
+    open_engine(name, load_card(path), 'cpu')
+    damage(weights)
+    with pytest.raises(WeightsError, match=message) as error:
+        open_engine(name, load_card(path), 'cpu')
+    assert 'w.safetensors' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ENGINES)
+def test_weights_with_another_checksum_are_refused(name, write_card, tiny_card):
+    weights = tiny_card.with_suffix('.safetensors')
+    path = write_card(weights={'file': 'w.safetensors', 'sha256': sha256(weights)})
+    path.with_name('w.safetensors').write_bytes(weights.read_bytes())
+    open_engine(name, load_card(path), 'cpu')
+    path = write_card(weights={'file': 'w.safetensors', 'sha256': 'ab' * 32})
+    with pytest.raises(WeightsError, match=r"has the sha256 .*, the card 'tiny' was made for abab"):
+        open_engine(name, load_card(path), 'cpu')

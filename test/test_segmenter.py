@@ -1,0 +1,85 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The one object that everything uses: raw pairs in, masks out, wrong input told."""
+
+import numpy as np
+import pytest
+from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.segmenter import Segmenter
+
+
+@pytest.fixture(scope='module')
+def segmenter(tiny_card):
+    return Segmenter.from_card(tiny_card, device='cpu')
+
+
+@pytest.fixture(scope='module')
+def frames():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (70, 90, 3), np.uint8), rng.integers(0, 65536, (50, 60), np.uint16)
+
+
+def test_a_pair_becomes_mask_and_confidence_of_the_size_of_the_colour_frame(segmenter, frames):
+    result = segmenter(*frames)
+    assert result.mask.shape == result.confidence.shape == (70, 90)
+    assert result.mask.dtype == result.confidence.dtype == np.uint8
+    assert set(np.unique(result.mask)) <= {label.id for label in segmenter.labels}
+    assert 255 // 3 <= result.confidence.min()
+    assert 0 < result.prepare_ms < result.inference_ms < 60_000
+
+
+def test_the_same_pair_gives_the_same_mask_also_from_another_segmenter(
+        segmenter, tiny_card, frames):
+    first = segmenter(*frames)
+    for other in (segmenter, Segmenter.from_card(str(tiny_card), 'torch', 'cpu')):
+        again = other(*frames)
+        assert np.array_equal(again.mask, first.mask)
+        assert np.array_equal(again.confidence, first.confidence)
+    assert len(np.unique(first.mask)) > 1, 'a constant mask proves nothing'
+
+
+def test_a_result_is_not_overwritten_by_the_next_one(segmenter, frames):
+    rgb, x = frames
+    first = segmenter(rgb, x)
+    kept = first.mask.copy()
+    segmenter(255 - rgb, x)
+    assert np.array_equal(first.mask, kept)
+
+
+def test_frames_are_not_changed(segmenter, frames):
+    kept = [frame.copy() for frame in frames]
+    segmenter(*frames)
+    assert all(map(np.array_equal, frames, kept))
+
+
+@pytest.mark.parametrize('name', list_cards())
+def test_every_shipped_model_that_has_its_weights_runs_by_name(name):
+    card = load_card(name)
+    if card.weights is None or not card.weights_path.is_file():
+        pytest.skip('no weights on disk')
+    segmenter = Segmenter.from_card(name, device='cpu')
+    result = segmenter(np.zeros((*card.input_size, 3), np.uint8), np.zeros(card.input_size,
+                                                                          np.uint8))
+    assert result.mask.max() < len(card.classes)
+
+
+RGB, X = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(('rgb', 'x', 'given'), [
+    (RGB.astype(np.float32), X, 'rgb is an array .* of float32'),
+    (RGB[..., 0], X, 'rgb is an array \\(8, 8\\) of uint8'),
+    (RGB[:0], X, 'rgb is an array \\(0, 8, 3\\)'),
+    (None, X, 'rgb is NoneType'),
+    (RGB.tolist(), X, 'rgb is list'),
+    (RGB, X.astype(np.int32), 'x is an array .* of int32'),
+    (RGB, np.dstack([X] * 4), 'x is an array \\(8, 8, 4\\)'),
+    (RGB, X[:, :0], 'x is an array \\(8, 0\\)'),
+    (RGB, None, 'x is NoneType'),
+])
+def test_a_wrong_frame_is_refused_and_the_next_one_served(segmenter, frames, rgb, x, given):
+    with pytest.raises(FrameError, match=given) as error:
+        segmenter(rgb, x)
+    assert '\n' not in str(error.value)
+    assert segmenter(*frames).mask.shape == (70, 90)
