@@ -31,7 +31,7 @@ from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.segmenter import Segmenter
-from rgbx_seg_ros.statistics import Window
+from rgbx_seg_ros.telemetry import Window
 from tqdm import tqdm
 
 MASK_TOPIC = '/segmentation/mask'

@@ -36,7 +36,8 @@ def use_fastdds_profile(environment) -> None:
 
     It must happen before the first node of a process starts; see the file for what it is for.
     """
-    # Humble and Jazzy have Fast DDS 2, later ones Fast DDS 3: each reads one name only.
-    old = environment.get('ROS_DISTRO') in ('humble', 'jazzy')
-    name = f'{"FASTRTPS" if old else "FASTDDS"}_DEFAULT_PROFILES_FILE'
-    environment.setdefault(name, str(share_dir() / 'config' / 'fastdds.xml'))
+    old, new = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+    if not environment.get(old) and not environment.get(new):
+        # Fast DDS 2 reads the old name; version 3 knows both, but warns about the old one.
+        name = old if environment.get('ROS_DISTRO') in ('humble', 'jazzy') else new
+        environment[name] = str(share_dir() / 'config' / 'fastdds.xml')

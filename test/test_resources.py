@@ -43,6 +43,7 @@ def test_the_dds_profile_is_set_by_the_name_that_the_distribution_reads(distribu
     use_fastdds_profile(environment)
     assert Path(environment[name]).is_file()
     assert len(environment) == 1 + bool(distribution)
-    environment[name] = 'mine.xml'
-    use_fastdds_profile(environment)
-    assert environment[name] == 'mine.xml'
+    for mine in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        environment = {'ROS_DISTRO': distribution or '', mine: 'mine.xml'}
+        use_fastdds_profile(environment)
+        assert environment == {'ROS_DISTRO': distribution or '', mine: 'mine.xml'}

@@ -1,0 +1,171 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: help that reads well, and errors of one line."""
+
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+from rgbx_seg_ros import __version__
+from rgbx_seg_ros.__main__ import COMMANDS, ROS_PACKAGES
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(*command, **options):
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_help_lists_every_verb_with_what_it_does(command):
+    code, out, err = command('--help')
+    assert (code, err) == (0, '')
+    for verb, (_, text) in COMMANDS.items():
+        assert re.search(f'^  {verb} +{text}$', out, re.MULTILINE)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize('verb', COMMANDS)
+def test_the_help_of_a_verb_explains_every_argument_in_80_columns(verb, command):
+    if verb == 'demo':
+        pytest.importorskip('rclpy')
+    code, out, err = command(verb, '--help')
+    assert (code, err) == (0, '')
+    assert out.startswith(f'usage: rgbx-seg {verb} ')
+    assert max(map(len, out.splitlines())) <= 80
+    lines = out.split('\n\n', 2)[2].splitlines()
+    for i, line in enumerate(lines):
+        if re.match('  [-a-z]', line):
+            explained = re.search(r'\S  +\S', line) or lines[i + 1].startswith(' ' * 10)
+            assert explained, f'{line!r} is not explained'
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['--version'], ['predickt'], ['models']])
+def test_what_needs_no_network_does_not_wait_for_torch(arguments):
+    process = start('-c', 'import sys\nfrom rgbx_seg_ros.__main__ import main\ntry:\n main()\n'
+                    "finally: print('torch' in sys.modules, 'cv2' in sys.modules)", *arguments)
+    out, _ = process.communicate(timeout=60)
+    assert out.endswith('False False\n')
+
+
+def test_the_version_is_that_of_the_package(command):
+    assert command('--version') == (0, f'rgbx-seg {__version__}\n', '')
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ([], 'required: VERB'),
+    (['predickt'], "invalid choice: 'predickt' (choose from"),
+    (['predict'], 'required: rgb, x'),
+    (['predict', 'a', 'b', '--modle', 'c'], 'unrecognized arguments: --modle c'),
+    (['evaluate', '--data', 'a'], 'required: --model'),
+    (['train', 'recipe.yaml'], 'required: --data, --out'),
+    (['--verbose', 'models'], 'VERB'),
+])
+def test_wrong_arguments_end_with_usage_and_2(arguments, message, command):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, '')
+    usage, *_, last = err.splitlines()
+    assert usage.startswith('usage: rgbx-seg')
+    assert message in last
+
+
+def test_an_unknown_verb_is_told_which_there_are(command):
+    _, _, err = command('predickt')
+    assert all(verb in err for verb in COMMANDS)
+
+
+@pytest.fixture
+def places(tmp_path, write_frames, write_card):
+    data = write_frames(tmp_path / 'data', 1)
+    card, broken = write_card(), tmp_path / 'broken.yaml'
+    broken.write_text('name: [')
+    return {'DATA': data, 'RGB': data / 'rgb' / 'a0.png', 'X': data / 'thermal' / 'a0.png',
+            'CARD': card, 'BROKEN': broken, 'NONE': tmp_path / 'none', 'OUT': tmp_path / 'out'}
+
+
+@pytest.mark.parametrize(('line', 'message'), [
+    ('models mrs_person_car_bike', "did you mean 'msrs_person_car_bike'"),
+    ('models NONE.yaml', 'No such file'),
+    ('models BROKEN', 'cannot read'),
+    ('models DATA', 'is unknown'),
+    ('predict RGB X -m mrs_person_car_bike', 'did you mean'),
+    ('predict RGB X -m BROKEN', 'cannot read'),
+    ('predict NONE X -m CARD', 'No such file'),
+    ('predict RGB DATA -m CARD', 'Is a directory'),
+    ('predict RGB X -m CARD --device gpu', "device is 'gpu', allowed are"),
+    ('predict RGB X -m CARD --device cpu -o NONE/o.png', 'No such file'),
+    ('evaluate --model CARD --data NONE', 'is not a folder'),
+    ('evaluate --model nothing --data DATA', "'nothing' is unknown"),
+    ('train NONE --data DATA --out OUT', 'No such file'),
+    ('train CARD --data DATA --out OUT', 'is unknown'),
+    ('train RECIPE --data NONE --out OUT', 'is not a folder'),
+    ('train RECIPE --data DATA --out RGB --device cpu', 'File exists'),
+    ('make-bag NONE OUT', 'is not a folder'),
+    ('replay NONE --model CARD --device cpu', 'NONE'),
+    ('replay DATA --model nothing', "'nothing' is unknown"),
+])
+def test_what_a_user_can_mend_ends_in_one_line_and_2(line, message, places, command, tmp_path):
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text(f'card: {places["CARD"]}\naugment: {{crop: [64, 96]}}\nbatch_size: 1\n')
+    for name, path in {**places, 'RECIPE': recipe}.items():
+        line = re.sub(rf'\b{name}\b', str(path), line)
+        message = message.replace(name, str(path))
+    code, _, err = command(*line.split())
+    assert code == 2
+    assert err.startswith('rgbx-seg: error: ') and err.endswith('\n') and err.count('\n') == 1
+    assert message in err
+    assert not places['OUT'].exists()
+
+
+@pytest.mark.parametrize('name', ROS_PACKAGES)
+def test_without_ros_the_demo_tells_how_to_get_it(name, command, monkeypatch):
+    class NotInstalled:
+        @staticmethod
+        def find_spec(module, path=None, target=None):
+            if module == name:
+                raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+    monkeypatch.setattr(sys, 'meta_path', [NotInstalled, *sys.meta_path])
+    for module in list(sys.modules):
+        if f'{module}.'.startswith((f'{name}.', 'rgbx_seg_ros.demo.', 'rgbx_seg_ros.messages.')):
+            monkeypatch.delitem(sys.modules, module)
+    code, out, err = command('demo', '--out', '/nowhere', '--help')
+    if code == 0:
+        pytest.skip(f'the demo does not import {name}')
+    assert (code, out) == (2, '')
+    assert err.count('\n') == 1
+    assert "'demo' needs ROS 2" in err and name in err and "'rgbx_seg_ros[ros]'" in err
+
+
+def test_a_missing_module_of_our_own_is_not_taken_for_ros(command, monkeypatch):
+    monkeypatch.setitem(COMMANDS, 'broken', ('no_such_module', 'fail'))
+    with pytest.raises(ModuleNotFoundError, match='no_such_module'):
+        command('broken')
+
+
+def test_the_hint_knows_every_ros_package_that_we_import():
+    imported = set()
+    for path in (ROOT / 'rgbx_seg_ros').rglob('*.py'):
+        imported |= set(re.findall(r'^(?:import|from) (\w+)', path.read_text(), re.MULTILINE))
+    assert {name for name in imported if name.endswith('_msgs') or name in (
+        'rclpy', 'rcl_interfaces')} <= set(ROS_PACKAGES)
+
+
+@pytest.mark.parametrize('arguments', [['models'], ['--help']])
+def test_a_reader_that_goes_away_is_no_error(arguments):
+    # Where nothing is buffered, argparse itself keeps quiet, with exit code 0.
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'}
+    process = start('-m', 'rgbx_seg_ros', *arguments, env=environment)
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait(60) == 141
+
+
+def test_ctrl_c_ends_without_a_traceback(command, monkeypatch):
+    def interrupt(args):
+        raise KeyboardInterrupt
+    monkeypatch.setattr('rgbx_seg_ros.models.main', interrupt)
+    assert command('models') == (130, '', '')

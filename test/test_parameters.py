@@ -1,0 +1,90 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: checked by type, range and name, and the same everywhere."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from rgbx_seg_ros.engines import ENGINES
+from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.parameters import markdown_table, Parameters
+import yaml
+
+CONFIGS = sorted((Path(__file__).parents[1] / 'config').glob('*.yaml'))
+SPECS = {spec.metadata['name']: spec for spec in fields(Parameters)}
+NUMBERS = [name for name, spec in SPECS.items() if isinstance(spec.default, float)]
+
+
+def test_values_go_to_ros_and_back():
+    changed = Parameters(slop_ms=12.5, overlay_alpha=0.25, autostart=False, label_encoding='16UC1')
+    values = changed.to_ros()
+    assert values['sync.slop_ms'] == 12.5 and values['autostart'] is False
+    assert Parameters.from_ros(values) == changed
+    assert Parameters.from_ros({}) == Parameters()
+    assert values.keys() == SPECS.keys()
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_is_accepted(path):
+    """And serves any node name, else it would beat values from the command line."""
+    [(node, content)] = yaml.safe_load(path.read_text()).items()
+    assert node == '/**'
+    assert Parameters.from_ros(content['ros__parameters'])
+
+
+def test_there_is_a_configuration():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize('name', NUMBERS)
+def test_a_number_may_be_an_integer_and_must_lie_in_its_range(name):
+    low, high = (SPECS[name].metadata[key] for key in ('low', 'high'))
+    field = SPECS[name].name
+    for value in (low, high, int(low)):
+        found = getattr(Parameters.from_ros({name: value}), field)
+        assert found == value and isinstance(found, float)
+    for value in (low - 1, high + 1, int(high) + 1, float('inf'), -float('inf'), float('nan')):
+        with pytest.raises(ParameterError, match=f"parameter '{name}' is "):
+            Parameters.from_ros({name: value})
+
+
+@pytest.mark.parametrize('name', SPECS)
+def test_a_value_of_another_type_is_refused(name):
+    for value in (None, [], {}, *([True, '1.0'] if name in NUMBERS else [1, 1.0])):
+        with pytest.raises(ParameterError, match=f"parameter '{name}' is .*, needed is a value"):
+            Parameters.from_ros({name: value})
+
+
+@pytest.mark.parametrize('name', [n for n, spec in SPECS.items() if spec.metadata['allowed']])
+def test_a_word_that_is_not_allowed_is_refused_with_those_that_are(name):
+    allowed = SPECS[name].metadata['allowed']
+    for word in allowed:
+        assert Parameters.from_ros({name: word}).to_ros()[name] == word
+    with pytest.raises(ParameterError, match=f'allowed are: {", ".join(allowed)}'):
+        Parameters.from_ros({name: 'nothing'})
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(ParameterError, match="'sync.slop_m' is unknown; did you mean 'sync.slop_"):
+        Parameters.from_ros({'sync.slop_m': 1.0})
+    # Fields are not names.
+    with pytest.raises(ParameterError, match="'slop_ms' is unknown"):
+        Parameters.from_ros({'slop_ms': 1.0})
+
+
+def test_the_engines_that_can_be_chosen_are_those_that_exist():
+    assert SPECS['engine'].metadata['allowed'] == tuple(ENGINES)
+
+
+def test_the_table_has_a_row_for_every_parameter():
+    head, rule, *rows = markdown_table().splitlines()
+    assert [row.split('`')[1] for row in rows] == list(SPECS)
+    for row in (rule, *rows):
+        assert row.count('|') == head.count('|')
+    for row, spec in zip(rows, SPECS.values(), strict=True):
+        facts = spec.metadata
+        assert facts['doc'] in row and ('| yes |' in row) == facts['runtime']
+        assert all(word in row for word in facts['allowed'] or ())
+    assert '| 50.0 | 0 .. 10000 | yes |' in markdown_table()
+    assert '| true |' in markdown_table()

@@ -1,0 +1,58 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Segmenting image files."""
+
+import cv2
+import numpy as np
+import pytest
+from rgbx_seg_ros.datasets.base import read_image, read_rgb
+from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.predict import write_image
+from rgbx_seg_ros.segmenter import Segmenter
+
+
+@pytest.fixture
+def pair(tmp_path, write_frames):
+    folder = write_frames(tmp_path / 'data', 1, x_type=np.uint16)
+    return folder / 'rgb' / 'a0.png', folder / 'thermal' / 'a0.png'
+
+
+def test_overlay_and_mask_are_those_of_the_segmenter(pair, tiny_card, tmp_path, command):
+    overlay, mask = tmp_path / 'o.png', tmp_path / 'm.png'
+    code, out, err = command('predict', *pair, '-m', tiny_card, '-o', overlay, '--mask', mask,
+                             '--device', 'cpu')
+    assert (code, err) == (0, '')
+    segmenter = Segmenter.from_card(tiny_card, device='cpu')
+    rgb = read_rgb(pair[0])
+    expected = segmenter(rgb, read_image(pair[1])).mask
+    assert np.array_equal(read_image(mask), expected)
+    assert np.array_equal(read_rgb(overlay), segmenter.labels.overlay(rgb, expected))
+    share = 100 * (expected == 1).mean()
+    assert f'{overlay}: background' in out and f'car {share:.1f} %' in out and 'on cpu' in out
+
+
+def test_an_image_is_written_as_it_is_read(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    for image in (rgb, rgb[..., 0], rgb[..., 0].astype(np.uint16) * 200):
+        write_image(tmp_path / 'a.png', image)
+        assert np.array_equal(cv2.imread(str(tmp_path / 'a.png'), -1), image[..., ::-1]
+                              if image.ndim == 3 else image)
+
+
+@pytest.mark.parametrize(('path', 'message'), [
+    ('a.foo', 'its ending names no image format, use .png'),
+    ('a', 'its ending names no image format'),
+    ('nowhere/a.png', 'No such file or directory'),
+    ('', 'its ending names no image format'),
+])
+def test_an_image_that_cannot_be_written_is_told_and_opencv_keeps_quiet(tmp_path, path, message,
+                                                                       capfd):
+    with pytest.raises(DataError, match=message):
+        write_image(tmp_path / path, np.zeros((4, 4), np.uint8))
+    assert capfd.readouterr().err == ''
+
+
+def test_a_mask_is_not_written_in_a_format_that_changes_ids(pair, tiny_card, tmp_path, command):
+    code, _, err = command('predict', *pair, '-m', tiny_card, '--mask', tmp_path / 'm.jpg')
+    assert code == 2 and 'changes class ids, use .png' in err
+    assert not (tmp_path / 'm.jpg').exists()
