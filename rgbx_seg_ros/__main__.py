@@ -6,6 +6,7 @@ import argparse
 from importlib import import_module
 import os
 import sys
+import warnings
 
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.errors import RgbxSegError
@@ -49,6 +50,7 @@ def parse(arguments):
 
 def main():
     """Run the command; return 0, or 2 with one line on stderr for an error a user can mend."""
+    warnings.formatwarning = lambda message, *_: f'rgbx-seg: warning: {message}\n'
     try:
         try:
             return _run(sys.argv[1:])

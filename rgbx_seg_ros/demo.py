@@ -28,9 +28,9 @@ from rgbx_seg_ros import bags
 from rgbx_seg_ros.bags import BagReader, BagWriter, image_message
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.images import write_image
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
-from rgbx_seg_ros.predict import write_image
 from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String

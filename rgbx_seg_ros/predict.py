@@ -4,24 +4,9 @@
 
 from pathlib import Path
 
-import cv2
-from rgbx_seg_ros.datasets.base import read_image, read_rgb
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.segmenter import Segmenter
-
-
-def write_image(path: Path, image) -> None:
-    """Write (H, W) or (H, W, 3) RGB pixels; the ending of `path` chooses the format."""
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    try:
-        # cv2.imwrite would tell of a missing folder in words of its own on stderr.
-        path.write_bytes(cv2.imencode(path.suffix, image)[1])
-    except cv2.error as error:
-        raise DataError(f'cannot write {str(path)!r}: its ending names no image format, use '
-                        '.png') from error
-    except OSError as error:
-        raise DataError(f'cannot write {str(path)!r}: {error.strerror}') from error
 
 
 def add_arguments(parser):

@@ -4,6 +4,7 @@
 
 from dataclasses import dataclass
 import time
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.card import Card, load_card
@@ -40,9 +41,13 @@ class Segmenter:
         """
         Open the model of a card: a path to a YAML file or the name of one in the package.
 
-        Raise CardError, WeightsError or EngineError where it cannot run here.
+        Raise CardError, WeightsError or EngineError where it cannot run here; warn where the
+        card has no weights.
         """
         card = load_card(path_or_name)
+        if card.weights is None:
+            warnings.warn(f'card {card.name!r} has no weights: its masks mean nothing',
+                          stacklevel=2)
         return cls(card, open_engine(engine, card, device))
 
     @property

@@ -13,7 +13,7 @@ import time
 import numpy as np
 from rgbx_seg_ros.augment import Augment
 from rgbx_seg_ros.card import Card, load_card
-from rgbx_seg_ros.checkpoint import save_weights
+from rgbx_seg_ros.checkpoint import load_into, load_weights, save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
@@ -118,11 +118,13 @@ def _collate(crops):
     return errors[0] if errors else default_collate(crops)
 
 
-def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu') -> Path:
+def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu',
+          weights: Path | None = None) -> Path:
     """
     Train on the pairs below `data` and return the path of the weights, written below `out`.
 
-    The state is written after each epoch to `out/last.pt`; a run that finds one goes on from it.
+    `weights` is a safetensors file of the same network to start from; None: random weights. The
+    state is written after each epoch to `out/last.pt`; a run that finds one goes on from it.
     """
     card = load_card(config.card)
     crops = _Crops(FolderDataset(data, config.exclude), config, card)
@@ -133,7 +135,7 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu') -> Pa
         raise DataError(f'class_weights is {config.class_weights!r}, the card {card.name!r} has '
                         f'{len(card.classes)} classes')
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, card, len(crops) // config.batch_size, find_device(device))
+    run = _Run(config, card, len(crops) // config.batch_size, find_device(device), weights)
     state_path = out / 'last.pt'
     if state_path.exists():
         run.load(state_path)
@@ -153,20 +155,22 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu') -> Pa
         run.save(state_path)
         print(f'epoch {run.epoch}/{config.epochs}  loss {loss:.4f}  '
               f'{time.monotonic() - started:.0f} s', flush=True)
-    weights = out / f'{card.name}.safetensors'
-    save_weights(run.average, weights, {'card': card.name})
-    return weights
+    trained = out / f'{card.name}.safetensors'
+    save_weights(run.average, trained, {'card': card.name})
+    return trained
 
 
 class _Run:
     """The state of a training: network, average, optimizer and the number of epochs done."""
 
-    def __init__(self, config, card, steps_per_epoch, device):
+    def __init__(self, config, card, steps_per_epoch, device, weights):
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
         self.steps = steps_per_epoch
         self.epoch = 0
         network = build(card.network, len(card.classes), **card.network_args)
+        if weights is not None:
+            load_into(network, load_weights(weights), weights)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.normalize = Normalize(card).to(self.device)
@@ -258,9 +262,12 @@ def add_arguments(parser):
                         help='folder with rgb/, label/ and one of thermal/ depth/ disparity/ x/')
     parser.add_argument('--out', metavar='FOLDER', required=True, type=Path,
                         help='folder for the weights and the state; a run found there goes on')
+    parser.add_argument('--weights', metavar='FILE', type=Path,
+                        help='safetensors to start from (default: random weights)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
 
 
 def main(args):
     """Run the command."""
-    print(f'wrote {train(load_config(args.config), args.data, args.out, args.device)}')
+    trained = train(load_config(args.config), args.data, args.out, args.device, args.weights)
+    print(f'wrote {trained}')

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.datasets import DATASETS, FolderDataset
-from rgbx_seg_ros.datasets.base import read_rgb
 from rgbx_seg_ros.datasets.folder import X_FOLDERS
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames import check_rgb, check_x
+from rgbx_seg_ros.images import read_rgb
 
 # Name of a data set: the fixture that writes a small one of four labelled pairs.
 WRITERS = {'folder': 'write_frames'}

@@ -19,7 +19,8 @@ FLOORS = {
         '', 'allocator', 'card', 'errors', 'fields', 'labels', 'metrics', 'pairing', 'parameters',
         'resources', 'telemetry', 'worker'},
     'torch': {'checkpoint', 'engines', 'frames', 'graph', 'networks', 'segmenter'},
-    'offline work': {'augment', 'datasets', 'evaluate', 'models', 'predict', 'train'},
+    'offline work': {
+        'augment', 'datasets', 'evaluate', 'images', 'models', 'predict', 'train'},
     'edge': {
         'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'outputs', 'replay'},
     'command line': {'__main__'},

@@ -5,8 +5,9 @@
 from pathlib import Path
 
 import numpy as np
-from rgbx_seg_ros.datasets.base import read_image, read_rgb, Sample
+from rgbx_seg_ros.datasets.base import Sample
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.images import read_image, read_rgb
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
 _ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')

@@ -30,5 +30,5 @@ def build(name: str, num_classes: int, **arguments) -> nn.Module:
         raise CardError(f'network is {name!r}, allowed are: {", ".join(NETWORKS)}{hint}')
     try:
         return NETWORKS[name](num_classes, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise CardError(f'network {name!r} does not take {arguments!r}: {error}') from error
