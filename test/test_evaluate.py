@@ -11,7 +11,7 @@ import pytest
 from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.evaluate import BOX_FOUND, evaluate
+from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate
 from rgbx_seg_ros.segmenter import Segmenter
 
 SIZE = (20, 40)
@@ -85,7 +85,7 @@ def test_boxes_over_the_border_count_their_visible_part_and_overlaps_once(data, 
     for name in ('a1', 'a2'):
         set_warm(data, name)
     _, boxes = evaluate(segmenter, FolderDataset(data))
-    assert boxes['person'] == type(boxes['person'])(boxes=2, found=1.0, inside=1.0)
+    assert boxes['person'] == BoxScore(boxes=2, found=1.0, inside=1.0)
 
 
 def test_nothing_to_score_against_is_told(data, segmenter):
@@ -105,7 +105,7 @@ def test_a_box_or_a_label_of_a_class_that_the_model_lacks_names_the_frame(data, 
 
 
 def test_the_command_prints_a_table_and_writes_json_without_nan(data, tiny_card, tmp_path,
-                                                               command):
+                                                                command):
     write_boxes(data, 'a0', (1, 0.5, 0.5, 0.5, 0.5), (2, 0.5, 0.5, 0.5, 0.5))
     path = tmp_path / 'scores.json'
     code, out, _ = command('evaluate', '--model', tiny_card, '--data', data, '--json', path,
@@ -125,7 +125,7 @@ def test_the_command_prints_a_table_and_writes_json_without_nan(data, tiny_card,
 
 
 def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, tmp_path, command,
-                                                              monkeypatch):
+                                                               monkeypatch):
     monkeypatch.setattr('rgbx_seg_ros.evaluate.evaluate', pytest.fail)
     code, _, err = command('evaluate', '--model', tiny_card, '--data', data, '--json',
                            tmp_path / 'nowhere' / 'scores.json')

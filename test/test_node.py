@@ -22,17 +22,6 @@ from ros_stage import header, image, LATCHED, next_domain, Stage  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
-CARD = """
-name: tiny
-description: two classes for tests
-network: ms_irtnet
-classes:
-  - {id: 0, name: cold, color: [0, 0, 0]}
-  - {id: 1, name: warm, color: [200, 100, 50]}
-input_size: [64, 96]
-rgb: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
-x: {kind: thermal, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
-"""
 RGB = np.full((48, 64, 3), 100, np.uint8)
 X = np.zeros((48, 64), np.uint8)
 X[:, 32:] = 200
@@ -86,14 +75,12 @@ def warnings(capfd):
 
 
 @pytest.fixture
-def make_node(stage, engine, tmp_path):
+def make_node(stage, engine, tiny_card):
     """Give a function that makes a node with the parameters given, spinning on its own thread."""
-    card = tmp_path / 'tiny.yaml'
-    card.write_text(CARD)
     nodes = []
 
     def make(start=True, **parameters):
-        parameters = {'model': str(card), **parameters}
+        parameters = {'model': str(tiny_card), **parameters}
         node = SegNode(context=stage.context, parameter_overrides=[
             Parameter(name.replace('__', '.'), value=value)
             for name, value in parameters.items()])
@@ -151,14 +138,13 @@ def test_label_encoding_is_a_parameter(stage, make_node, encoding):
     np.testing.assert_array_equal(values, X > 128)
 
 
-def test_palette_reaches_a_subscriber_that_comes_late(stage, make_node):
+def test_palette_reaches_a_subscriber_that_comes_late(stage, make_node, card_content):
     make_node()
     stage.send(RGB, X, stage.stamp())
     stage.listen(String, 'segmentation/palette', LATCHED)
     stage.wait(lambda: stage.received['segmentation/palette'])
     palette = json.loads(stage.received['segmentation/palette'][0][0].data)
-    assert palette == [{'id': 0, 'name': 'cold', 'color': [0, 0, 0]},
-                       {'id': 1, 'name': 'warm', 'color': [200, 100, 50]},
+    assert palette == [*card_content['classes'],
                        {'id': 255, 'name': 'unlabeled', 'color': [0, 0, 0]}]
 
 
@@ -188,9 +174,9 @@ def test_pictures_are_made_only_for_subscribers(stage, make_node, monkeypatch):
     assert overlay.encoding == 'rgb8'
     pixels = np.frombuffer(overlay.data, np.uint8).reshape(48, 64, 3)
     assert pixels[0, 0].tolist() == [100, 100, 100]
-    np.testing.assert_allclose(pixels[0, 63], [125, 100, 88], atol=1)
+    np.testing.assert_allclose(pixels[0, 63], [83, 105, 139], atol=1)
     color = stage.received['segmentation/color'][0][0]
-    assert bytes(color.data[:3]) + bytes(color.data[-3:]) == bytes([0, 0, 0, 200, 100, 50])
+    assert bytes(color.data[:3]) + bytes(color.data[-3:]) == bytes([0, 0, 0, 30, 120, 255])
 
 
 def test_camera_info_goes_out_with_the_stamp_of_the_mask(stage, make_node):

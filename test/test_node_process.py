@@ -19,19 +19,6 @@ from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from ros_stage import next_domain, Stage  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-CARD = """
-name: tiny
-description: two classes for tests
-network: ms_irtnet
-network_args: {backbone: atto, decoder_width: 16, gwim_ratio: 0.5}
-classes:
-  - {id: 0, name: cold, color: [0, 0, 0]}
-  - {id: 1, name: warm, color: [200, 100, 50]}
-input_size: [64, 96]
-rgb: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
-x: {kind: thermal, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
-"""
-
 
 class Process:
     """The node in a process of its own; `log` grows while it runs."""
@@ -68,14 +55,12 @@ class Process:
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tiny_card):
     """Give a function that starts the node with the tiny card."""
-    card = tmp_path / 'tiny.yaml'
-    card.write_text(CARD)
     processes = []
 
     def start(*arguments, domain=None):
-        processes.append(Process(domain or next_domain(), '-p', f'model:={card}', *arguments))
+        processes.append(Process(domain or next_domain(), '-p', f'model:={tiny_card}', *arguments))
         return processes[-1]
 
     yield start

@@ -45,7 +45,7 @@ def test_an_image_is_written_as_it_is_read(tmp_path):
     ('', 'its ending names no image format'),
 ])
 def test_an_image_that_cannot_be_written_is_told_and_opencv_keeps_quiet(tmp_path, path, message,
-                                                                       capfd):
+                                                                        capfd):
     with pytest.raises(DataError, match=message):
         write_image(tmp_path / path, np.zeros((4, 4), np.uint8))
     assert capfd.readouterr().err == ''

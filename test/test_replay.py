@@ -23,19 +23,6 @@ from rgbx_seg_ros.segmenter import Segmenter
 H, W = 12, 16
 START_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 100_000_000
-CARD = """
-name: tiny
-description: a network with random weights
-network: ms_irtnet
-network_args: {backbone: atto, decoder_width: 16, gwim_ratio: 0.5}
-classes:
-  - {id: 0, name: background, color: [0, 0, 0]}
-  - {id: 1, name: car, color: [64, 0, 128]}
-  - {id: 2, name: person, color: [64, 64, 0]}
-input_size: [64, 96]
-rgb: {mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}
-x: {kind: thermal, mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}
-"""
 
 
 class Engine:
@@ -50,15 +37,8 @@ class Engine:
 
 
 @pytest.fixture
-def card(tmp_path):
-    path = tmp_path / 'tiny.yaml'
-    path.write_text(CARD)
-    return path
-
-
-@pytest.fixture
-def segmenter(card):
-    return Segmenter(load_card(card), Engine())
+def segmenter(tiny_card):
+    return Segmenter(load_card(tiny_card), Engine())
 
 
 def frame(i, dtype=np.uint8):
@@ -369,9 +349,9 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
     assert peaks[2] < peaks[1] + frames_more * 30_000 / 4
 
 
-def test_a_real_network_runs_from_its_card(tmp_path, card):
+def test_a_real_network_runs_from_its_card(tmp_path, tiny_card):
     bag = write_pairs(tmp_path / 'bag', 2)
-    segmenter = Segmenter.from_card(card, device='cpu')
+    segmenter = Segmenter.from_card(tiny_card, device='cpu')
     report = replay(bag, segmenter)
     assert (report.pairs, report.device) == (2, 'cpu float32')
     assert 0 < report.inference_ms['median'] <= report.inference_ms['p95']
@@ -380,11 +360,11 @@ def test_a_real_network_runs_from_its_card(tmp_path, card):
         np.testing.assert_array_equal(decode_rgb(read(bag, '/rgb/image')[i]), frame(i)[0])
 
 
-def test_the_command_prints_a_report_that_fits_80_columns(tmp_path, card, monkeypatch, capsys):
+def test_the_command_prints_a_report_that_fits_80_columns(tmp_path, tiny_card, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = write_folder(tmp_path / 'frames')
     make_bag(folder, tmp_path / 'bag', jitter_ms=40)
-    command = ['rgbx-seg', 'replay', 'bag', '--model', str(card), '--device', 'cpu', '-o', 'out',
+    command = ['rgbx-seg', 'replay', 'bag', '--model', str(tiny_card), '--device', 'cpu', '-o', 'out',
                '--json', 'report.json', '--slop-ms', '20']
     monkeypatch.setattr(sys, 'argv', command)
     assert main() == 0

@@ -59,8 +59,8 @@ def test_every_shipped_model_that_has_its_weights_runs_by_name(name):
     if card.weights is None or not card.weights_path.is_file():
         pytest.skip('no weights on disk')
     segmenter = Segmenter.from_card(name, device='cpu')
-    result = segmenter(np.zeros((*card.input_size, 3), np.uint8), np.zeros(card.input_size,
-                                                                          np.uint8))
+    rgb, x = np.zeros((*card.input_size, 3), np.uint8), np.zeros(card.input_size, np.uint8)
+    result = segmenter(rgb, x)
     assert result.mask.max() < len(card.classes)
 
 

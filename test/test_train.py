@@ -133,7 +133,7 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize('x_type', [np.uint8, np.uint16])
 def test_the_network_gets_in_training_what_it_gets_on_the_vehicle(tmp_path, write_frames, recipe,
-                                                                 seen, x_type):
+                                                                  seen, x_type):
     data = write_frames(tmp_path / 'data', 1, SIZE, x_type=x_type)
     config = load_config(recipe(epochs=1, batch_size=1, augment=PLAIN))
     train(config, data, tmp_path / 'out')
@@ -200,7 +200,7 @@ def wrong_x(data):
     (wrong_x, "frame 'a2': x is an array (64, 96) of float64"),
 ])
 def test_a_bad_frame_ends_the_command_in_one_line_that_names_it(data, recipe, tmp_path, command,
-                                                               damage, message):
+                                                                damage, message):
     damage(data)
     code, _, err = command('train', recipe(), '--data', data, '--out', tmp_path / 'out')
     assert code == 2
@@ -257,7 +257,7 @@ def test_a_wrong_recipe_is_told_which_field_and_why(recipe, changes, message):
     ({'class_weights': [1, 2]}, "class_weights is .* the card 'tiny' has 3 classes"),
 ])
 def test_a_recipe_that_does_not_fit_the_data_leaves_nothing(data, recipe, tmp_path, changes,
-                                                           message):
+                                                            message):
     with pytest.raises(DataError, match=message):
         train(load_config(recipe(**changes)), data, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
