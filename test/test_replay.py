@@ -360,12 +360,13 @@ def test_a_real_network_runs_from_its_card(tmp_path, tiny_card):
         np.testing.assert_array_equal(decode_rgb(read(bag, '/rgb/image')[i]), frame(i)[0])
 
 
-def test_the_command_prints_a_report_that_fits_80_columns(tmp_path, tiny_card, monkeypatch, capsys):
+def test_the_command_prints_a_report_that_fits_80_columns(
+        tmp_path, tiny_card, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = write_folder(tmp_path / 'frames')
     make_bag(folder, tmp_path / 'bag', jitter_ms=40)
-    command = ['rgbx-seg', 'replay', 'bag', '--model', str(tiny_card), '--device', 'cpu', '-o', 'out',
-               '--json', 'report.json', '--slop-ms', '20']
+    command = ['rgbx-seg', 'replay', 'bag', '--model', str(tiny_card), '--device', 'cpu',
+               '-o', 'out', '--json', 'report.json', '--slop-ms', '20']
     monkeypatch.setattr(sys, 'argv', command)
     assert main() == 0
     out, _ = capsys.readouterr()
