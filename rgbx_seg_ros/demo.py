@@ -7,7 +7,7 @@ A bag is made of the frames in `demo/`, the node is started as a process of its 
 played to it at its rate, and what the node publishes is recorded.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 import json
 import os
@@ -51,8 +51,8 @@ class Recording:
     received_ns: dict = field(default_factory=dict)
     """When each mask was received, by the same stamp."""
     palette: str | None = None
-    diagnostics: dict = field(default_factory=dict)
-    """The newest facts the node told about itself."""
+    diagnostics: list = field(default_factory=lambda: [{}])
+    """The facts the node told about itself, once a second; none at first."""
 
 
 class _Stage:
@@ -86,7 +86,8 @@ class _Stage:
         self.recording.palette = message.data
 
     def _take_diagnostics(self, message):
-        self.recording.diagnostics = {v.key: v.value for v in message.status[0].values}
+        facts = {v.key: v.value for v in message.status[0].values}
+        self.recording.diagnostics.append(facts)
 
     def now_ns(self) -> int:
         """Return the time as the node under test sees it."""
@@ -102,8 +103,11 @@ class _Stage:
         return True
 
     def connected(self) -> bool:
-        """Tell whether the node under test listens to both cameras."""
-        return all(p.get_subscription_count() for p in self._cameras.values())
+        """Tell whether the node under test listens to both cameras and has been heard."""
+        # A camera that sees the node is not yet seen by it, and what it sends is lost. A second
+        # later, when the node first tells about itself, both have found each other.
+        return (all(p.get_subscription_count() for p in self._cameras.values())
+                and len(self.recording.diagnostics) > 1)
 
     def play(self, bag: Path) -> dict[int, int]:
         """
@@ -154,8 +158,7 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
                                f'{_last_line(log)}')
         stamps = stage.play(bag)
         done = stage.recording
-        # The node tells about itself once a second: its last word comes after the last mask.
-        stage.wait(lambda: node.poll() is not None or _finished(done, len(stamps)), _DRAIN_S)
+        stage.wait(lambda: node.poll() is not None or _finished(done), _DRAIN_S)
     finally:
         _stop(node)
         stage.close()
@@ -178,11 +181,15 @@ def _isolate(environment):
     use_fastdds_profile(environment)
 
 
-def _finished(done: Recording, pairs: int) -> bool:
-    facts = {name: int(done.diagnostics.get(name, 0))
-             for name in ('masks', 'superseded', 'rgb_received', 'rgb_no_partner')}
-    waiting = pairs - facts['masks'] - facts['superseded'] - facts['rgb_no_partner']
-    return waiting <= 0 and len(done.images['mask']) >= facts['masks']
+def _counts(facts: dict) -> Counter:
+    return Counter({name: int(value) for name, value in facts.items() if value.isdigit()})
+
+
+def _finished(done: Recording) -> bool:
+    """Tell whether the node has served every pair and nothing has changed for a second."""
+    before, now = (_counts(facts) for facts in done.diagnostics[-2:])
+    return (before == now and 0 < now['pairs'] == now['masks'] + now['superseded']
+            and len(done.images['mask']) >= now['masks'])
 
 
 def _stop(node):
@@ -244,9 +251,14 @@ def _write_pictures(out, bag, stamps, done):
 
 
 def _metrics(stamps, done):
-    facts = done.diagnostics
-    drops = {name: int(value) for name, value in facts.items()
-             if value.isdigit() and name not in ('rgb_received', 'x_received', 'pairs', 'masks')}
+    facts = done.diagnostics[-1]
+    counts = _counts(facts)
+    drops = {name: count for name, count in counts.items()
+             if name not in ('rgb_received', 'x_received', 'pairs', 'masks')}
+    for modality in ('rgb', 'x'):
+        lost = len(stamps) - counts[f'{modality}_received']
+        if lost:
+            drops[f'{modality}_lost_on_the_way'] = lost
     seen = [(done.received_ns[stamp] - stamp) / 1e6 for stamp in stamps
             if stamp in done.received_ns]
     return {

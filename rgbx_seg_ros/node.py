@@ -41,6 +41,7 @@ _MIN_PERIOD_NS = 5 * _NS_PER_MS
 _POLL_S = 0.01
 _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
+_SILENCE_S = 5.0
 _REPEAT_WARNING_S = 10.0
 _ROS_OWN = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 
@@ -165,16 +166,20 @@ class SegNode(LifecycleNode):
         self._outputs.publish_labels()
         # On the steady clock: neither a bag's clock that stops nor one that jumps may hold them.
         self._poll_timer = self.create_timer(_POLL_S, self._poll, clock=self._steady)
+        self._inputs = {
+            'rgb': self._subscribe('rgb/image', self._settings.rgb_transport,
+                                   self._settings.rgb_reliability, self._receive_rgb),
+            'x': self._subscribe('x/image', self._settings.x_transport,
+                                 self._settings.x_reliability, self._receive_x),
+        }
         self._subscriptions_and_timers = [
-            self._subscribe('rgb/image', self._settings.rgb_transport,
-                            self._settings.rgb_reliability, self._receive_rgb),
-            self._subscribe('x/image', self._settings.x_transport,
-                            self._settings.x_reliability, self._receive_x),
+            *self._inputs.values(),
             self.create_subscription(CameraInfo, 'rgb/camera_info', self._receive_camera_info,
                                      _input_qos('best_effort')),
             self._poll_timer,
             self.create_timer(_LABELS_S, self._outputs.publish_labels, clock=self._steady),
             self.create_timer(_DIAGNOSTICS_S, self._publish_diagnostics, clock=self._steady),
+            self.create_timer(_SILENCE_S, self._warn_of_silence, clock=self._steady),
         ]
         return TransitionCallbackReturn.SUCCESS
 
@@ -278,8 +283,11 @@ class SegNode(LifecycleNode):
             return
         done = time.perf_counter()
         try:
-            self._outputs.publish(result, rgb, pair.rgb.header, self._camera_info,
-                                  parameters.label_encoding, parameters.overlay_alpha)
+            header = pair.rgb.header
+            self._outputs.publish_mask(result.mask, header, parameters.label_encoding)
+            latency_ms = (self.get_clock().now().nanoseconds - pair.rgb_stamp_ns) / _NS_PER_MS
+            self._outputs.publish_rest(
+                result, rgb, header, self._camera_info, parameters.overlay_alpha)
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self.context.ok():
                 self._telemetry.count('publish_failed')
@@ -287,9 +295,8 @@ class SegNode(LifecycleNode):
             return
         published = time.perf_counter()
         self._telemetry.count('masks')
-        self._telemetry.time(
-            inference_ms=result.inference_ms, publish_ms=1e3 * (published - done),
-            latency_ms=(self.get_clock().now().nanoseconds - pair.rgb_stamp_ns) / _NS_PER_MS)
+        self._telemetry.time(inference_ms=result.inference_ms, latency_ms=latency_ms,
+                             publish_ms=1e3 * (published - done))
 
     def _decode(self, modality, decode, message):
         try:
@@ -309,6 +316,23 @@ class SegNode(LifecycleNode):
         if now - self._warned.get(kind, -_REPEAT_WARNING_S) >= _REPEAT_WARNING_S:
             self._warned[kind] = now
             self.get_logger().warning(text)
+
+    def _warn_of_silence(self):
+        """Help with a topic on which nothing has come yet: most often its name is wrong."""
+        for modality, subscription in self._inputs.items():
+            if self._telemetry.summary().get(f'{modality}_received'):
+                continue
+            topic, kind = subscription.topic_name, subscription.msg_type
+            publishers = self.count_publishers(topic)
+            if publishers:
+                hint = f'it has {publishers} publisher(s), are type and QoS the same?'
+            else:
+                name = f'sensor_msgs/msg/{kind.__name__}'
+                others = [other for other, types in self.get_topic_names_and_types()
+                          if name in types and self.count_publishers(other)]
+                hint = (f'nobody publishes it; topics with {name} are: '
+                        f'{", ".join(others) or "none"}')
+            self._warn(f'{modality} is silent', f'no message on {topic} yet: {hint}')
 
     def _publish_diagnostics(self):
         self._outputs.publish_diagnostics({

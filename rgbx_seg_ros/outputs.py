@@ -52,13 +52,16 @@ class Outputs:
             self._label_info.publish(
                 label_info(self._labels, self._node.get_clock().now().to_msg()))
 
-    def publish(self, result: Segmentation, rgb, header, camera_info, label_encoding, alpha):
+    def publish_mask(self, mask, header, label_encoding):
+        """Publish `mask` (H, W uint8) under `header`, that of the colour image."""
+        self._publish_image('mask', mask, label_encoding, header)
+
+    def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha):
         """
-        Publish one result under `header`, that of the colour image.
+        Publish what goes with a mask, as far as somebody listens.
 
         `rgb` is the colour frame (H, W, 3) uint8, `camera_info` its newest CameraInfo or None.
         """
-        self._publish_image('mask', result.mask, label_encoding, header)
         if camera_info is not None:
             # A copy: the message belongs to the subscription, and its stamp to another frame.
             camera_info = copy(camera_info)

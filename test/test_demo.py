@@ -32,7 +32,9 @@ def test_the_demo_leaves_pictures_a_bag_and_metrics(tmp_path):
 
     metrics = json.loads((out / 'metrics.json').read_text())
     assert metrics['pairs_in'] == 10
-    assert 0 < metrics['masks_out'] == 10 - sum(metrics['drops'].values())
+    # Every pair is a mask or counted; on a busy machine some are superseded.
+    missed = sum(count for name, count in metrics['drops'].items() if not name.startswith('x_'))
+    assert 0 < metrics['masks_out'] == 10 - missed
     assert 0 < metrics['inference_ms']['p50'] <= metrics['capture_to_publish_ms']['p50']
 
     assert len(list(out.glob('overlay_*.png'))) == metrics['masks_out']

@@ -223,6 +223,18 @@ def test_a_malformed_frame_is_refused_once_and_the_next_pair_served(
     assert f'/rgb/image: frame dropped: {field}' in warnings()[0]
 
 
+def test_a_silent_topic_is_named_with_those_that_it_could_be(stage, make_node, warnings):
+    camera = stage.node.create_publisher(Image, '/camera/image_raw', 5)
+    make_node()
+    stage.publisher(Image, 'x/image')
+    stage.wait(lambda: len(warnings()) >= 2)
+    rgb, x = warnings()
+    assert 'no message on /rgb/image yet: nobody publishes it' in rgb
+    assert '/camera/image_raw' in rgb
+    assert 'no message on /x/image yet: it has 1 publisher' in x
+    stage.node.destroy_publisher(camera)
+
+
 def test_frames_of_different_times_are_not_paired(stage, make_node):
     make_node(sync__slop_ms=20, sync__max_wait_ms=10)
     stage.listen(Image, 'segmentation/mask')

@@ -27,7 +27,9 @@ class Process:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'OMP_NUM_THREADS': '1'}
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'rgbx_seg_ros.node', '--ros-args', *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+            # A shell that started the tests in the background has switched Ctrl-C off for them.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         self.log = ''
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
