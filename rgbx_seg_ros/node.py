@@ -328,8 +328,10 @@ class SegNode(LifecycleNode):
                 hint = f'it has {publishers} publisher(s), are type and QoS the same?'
             else:
                 name = f'sensor_msgs/msg/{kind.__name__}'
+                own = self.resolve_topic_name('segmentation')
                 others = [other for other, types in self.get_topic_names_and_types()
-                          if name in types and self.count_publishers(other)]
+                          if name in types and self.count_publishers(other)
+                          and not other.startswith(own)]
                 hint = (f'nobody publishes it; topics with {name} are: '
                         f'{", ".join(others) or "none"}')
             self._warn(f'{modality} is silent', f'no message on {topic} yet: {hint}')

@@ -3,8 +3,10 @@
 """The node over the real middleware, with an engine that answers at once."""
 
 import json
+import sys
 import threading
 import time
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +17,14 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros import engines  # noqa: E402
+from rgbx_seg_ros.card import load_card  # noqa: E402
 from rgbx_seg_ros.labels import LabelSet  # noqa: E402
 from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
 from rgbx_seg_ros.node import SegNode  # noqa: E402
+from rgbx_seg_ros.outputs import label_info  # noqa: E402
 from ros_stage import header, image, LATCHED, next_domain, Stage  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
+from std_msgs.msg import Header, String  # noqa: E402
 
 RGB = np.full((48, 64, 3), 100, np.uint8)
 X = np.zeros((48, 64), np.uint8)
@@ -148,6 +152,18 @@ def test_palette_reaches_a_subscriber_that_comes_late(stage, make_node, card_con
                        {'id': 255, 'name': 'unlabeled', 'color': [0, 0, 0]}]
 
 
+def test_label_info_names_the_ids(monkeypatch, tiny_card):
+    # vision_msgs has no wheel: these have the fields of LabelInfo.msg and VisionClass.msg 4.1.
+    kinds = SimpleNamespace(
+        LabelInfo=lambda: SimpleNamespace(header=Header(), class_map=[], threshold=0.0),
+        VisionClass=lambda class_id, class_name: (class_id, class_name))
+    monkeypatch.setitem(sys.modules, 'vision_msgs', ModuleType('vision_msgs'))
+    monkeypatch.setitem(sys.modules, 'vision_msgs.msg', kinds)
+    message = label_info(load_card(tiny_card).labels, header(7, '').stamp)
+    assert message.class_map == [(0, 'background'), (1, 'car'), (2, 'person')]
+    assert message.header.stamp.nanosec == 7
+
+
 def test_pictures_are_made_only_for_subscribers(stage, make_node, monkeypatch):
     made = []
     for method in (LabelSet.overlay, LabelSet.colorize):
@@ -230,7 +246,7 @@ def test_a_silent_topic_is_named_with_those_that_it_could_be(stage, make_node, w
     stage.wait(lambda: len(warnings()) >= 2)
     rgb, x = warnings()
     assert 'no message on /rgb/image yet: nobody publishes it' in rgb
-    assert '/camera/image_raw' in rgb
+    assert '/camera/image_raw' in rgb and 'segmentation' not in rgb
     assert 'no message on /x/image yet: it has 1 publisher' in x
     stage.node.destroy_publisher(camera)
 
