@@ -37,7 +37,7 @@ def test_the_whole_tree_is_clean(command):
 
 
 def test_flake8_runs_the_plugins_of_ament():
-    pytest.importorskip('flake8')
+    pytest.importorskip('flake8', reason='flake8 comes with requirements/lock.txt')
     plugins = {point.name for point in entry_points(group='flake8.extension')}
     assert plugins >= AMENT_PLUGINS
 
@@ -52,14 +52,14 @@ def test_flake8_runs_the_plugins_of_ament():
     'import torch\n\nimport rgbx_seg_ros\n\nprint(torch, rgbx_seg_ros)',
 ], ids=['unused import', 'long line', 'white space', 'builtin', 'docstring', 'import order'])
 def test_both_linters_see_what_ament_would_reject(linter, code):
-    pytest.importorskip(linter)
+    pytest.importorskip(linter, reason=f'{linter} comes with requirements/lock.txt')
     status, said = check_as_module(linter, code)
     assert status == 1, said
 
 
 @pytest.mark.parametrize('linter', ['ruff', 'flake8'])
 def test_both_linters_take_our_imports_among_the_others_by_the_alphabet(linter):
-    pytest.importorskip(linter)
+    pytest.importorskip(linter, reason=f'{linter} comes with requirements/lock.txt')
     status, said = check_as_module(
         linter, 'import numpy\nfrom rgbx_seg_ros import card\nimport torch\n\n'
                 'print(numpy, card, torch)')

@@ -47,7 +47,7 @@ def manifest():
 @pytest.fixture(scope='module')
 def metadata():
     """Return what setup.py hands to setuptools."""
-    setuptools = pytest.importorskip('setuptools')
+    setuptools = pytest.importorskip('setuptools', reason='setup.py needs setuptools')
     given = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, 'setup', lambda **keywords: given.update(keywords))
@@ -72,7 +72,8 @@ def imported_libraries(folder):
 
 
 def test_ros_parses_package_xml_without_a_warning():
-    package = pytest.importorskip('catkin_pkg.package')
+    package = pytest.importorskip(
+        'catkin_pkg.package', reason='catkin_pkg comes with colcon-ros')
     warnings = []
     parsed = package.parse_package(ROOT / 'package.xml', warnings=warnings)
     parsed.validate(warnings=warnings)
@@ -304,7 +305,7 @@ def test_pip_installs_the_command_and_its_data(options, tmp_path):
                          ids=['plain', 'merged', 'symlinks'])
 def test_colcon_builds_a_ros_package(options, tmp_path):
     for module in ('colcon_core', 'colcon_ros', 'colcon_package_information'):
-        pytest.importorskip(module)
+        pytest.importorskip(module, reason=f'{module} comes with requirements/lock.txt')
     copy = copy_checkout(tmp_path)
     environment = clean_environment(COLCON_HOME=str(tmp_path), COLCON_LOG_PATH=str(tmp_path))
 

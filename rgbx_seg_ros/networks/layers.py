@@ -132,6 +132,27 @@ class CrossModalAttention(nn.Module):
         return (split @ context.to(split.dtype)).transpose(1, 2).flatten(2)  # N L C
 
 
+class CrossExchange(nn.Module):
+    """
+    The projections and the attention with which both networks' cross paths begin.
+
+    Each modality's tokens become two halves: y stays, u is read through the other modality.
+    """
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.channel_proj1 = nn.Linear(channels, 2 * channels)
+        self.channel_proj2 = nn.Linear(channels, 2 * channels)
+        self.cross_attn = CrossModalAttention(channels, heads)
+
+    def exchange(self, x1, x2):
+        """Return y1, v1, y2, v2 of the tokens `x1`, `x2` (N, L, C), each of the same shape."""
+        y1, u1 = F.relu(self.channel_proj1(x1)).chunk(2, dim=-1)
+        y2, u2 = F.relu(self.channel_proj2(x2)).chunk(2, dim=-1)
+        v1, v2 = self.cross_attn(u1, u2)
+        return y1, v1, y2, v2
+
+
 class ChannelEmbed(nn.Module):
     """A 1x1 - depthwise 3x3 - 1x1 embedding beside a 1x1 residual, normalised after the sum."""
 

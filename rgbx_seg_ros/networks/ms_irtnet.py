@@ -13,7 +13,7 @@ from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
 from rgbx_seg_ros.networks.layers import (
     ChannelEmbed,
     check_inputs,
-    CrossModalAttention,
+    CrossExchange,
     init_linear_conv_,
     resize,
     to_map,
@@ -22,7 +22,6 @@ from rgbx_seg_ros.networks.layers import (
 )
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 HEADS = (1, 2, 4, 8)
 
@@ -49,21 +48,16 @@ class GlobalWeightedInteraction(nn.Module):
         return weight * rgb, (1.0 - weight) * x
 
 
-class CrossPath(nn.Module):
+class CrossPath(CrossExchange):
     """The token half of FIIM: attention across the modalities, then a joint projection."""
 
     def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.channel_proj1 = nn.Linear(channels, 2 * channels)
-        self.channel_proj2 = nn.Linear(channels, 2 * channels)
-        self.cross_attn = CrossModalAttention(channels, heads)
+        super().__init__(channels, heads)
         self.end_proj2 = nn.Linear(2 * channels, channels)
         self.norm1 = nn.LayerNorm(channels)
 
     def forward(self, x1, x2):  # N L C
-        y1, u1 = F.relu(self.channel_proj1(x1)).chunk(2, dim=-1)
-        y2, u2 = F.relu(self.channel_proj2(x2)).chunk(2, dim=-1)
-        v1, v2 = self.cross_attn(u1, u2)
+        y1, v1, y2, v2 = self.exchange(x1, x2)
         return self.norm1(self.end_proj2(torch.cat((v1 + y1, v2 + y2), dim=-1)))
 
 

@@ -17,7 +17,7 @@ from rgbx_seg_ros.networks.layers import (
     at_least_float32,
     ChannelEmbed,
     check_inputs,
-    CrossModalAttention,
+    CrossExchange,
     init_linear_conv_,
     resize,
     to_map,
@@ -210,14 +210,11 @@ class PatchEmbed(nn.Module):
         return self.norm(to_tokens(self.proj(x)))
 
 
-class CrossPath(nn.Module):
+class CrossPath(CrossExchange):
     """The token part of LAM: attention across the modalities, each with its own residual."""
 
     def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.channel_proj1 = nn.Linear(channels, 2 * channels)
-        self.channel_proj2 = nn.Linear(channels, 2 * channels)
-        self.cross_attn = CrossModalAttention(channels, heads)
+        super().__init__(channels, heads)
         self.end_proj1 = nn.Linear(2 * channels, channels)
         self.end_proj2 = nn.Linear(2 * channels, channels)
         self.end_proj3 = nn.Linear(2 * channels, channels)
@@ -226,9 +223,7 @@ class CrossPath(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, x1, x2):  # N L C
-        y1, u1 = F.relu(self.channel_proj1(x1)).chunk(2, dim=-1)
-        y2, u2 = F.relu(self.channel_proj2(x2)).chunk(2, dim=-1)
-        v1, v2 = self.cross_attn(u1, u2)
+        y1, v1, y2, v2 = self.exchange(x1, x2)
         out1 = self.norm1(x1 + self.end_proj1(torch.cat((y1, v1), dim=-1)))
         out2 = self.norm2(x2 + self.end_proj2(torch.cat((y2, v2), dim=-1)))
         return self.norm3(self.end_proj3(torch.cat((out1, out2), dim=-1)))
