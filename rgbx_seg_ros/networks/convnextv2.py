@@ -9,6 +9,7 @@ CC BY-NC 4.0.
 """
 
 from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.layers import LayerNorm2d
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,13 +24,6 @@ CONVNEXTV2 = {
     'base': ((3, 3, 27, 3), (128, 256, 512, 1024)),
     'large': ((3, 3, 27, 3), (192, 384, 768, 1536)),
 }
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of each pixel of a map (N, C, H, W)."""
-
-    def forward(self, x):
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class GlobalResponseNorm(nn.Module):

@@ -18,14 +18,14 @@ MIN_SIDE = 32
 """Shortest side of an input in pixels: the coarsest maps have a stride of 32."""
 
 
-def check_inputs(rgb: torch.Tensor, x: torch.Tensor) -> None:
-    """Raise FrameError unless `rgb` and `x` are float maps (N, 3, H, W) of one size."""
+def check_inputs(rgb: torch.Tensor, x: torch.Tensor, x_channels: int = 3) -> None:
+    """Raise FrameError unless `rgb` (N, 3, H, W) and `x` (N, x_channels, H, W) are float maps."""
     if torch.jit.is_tracing():  # sizes are tensors there, and a branch on one cannot be traced
         return
-    for name, image in (('rgb', rgb), ('x', x)):
-        if image.dim() != 4 or image.shape[1] != 3:
+    for name, image, channels in (('rgb', rgb, 3), ('x', x, x_channels)):
+        if image.dim() != 4 or image.shape[1] != channels:
             raise FrameError(
-                f'{name} has the shape {tuple(image.shape)!r}, needed is (N, 3, H, W)')
+                f'{name} has the shape {tuple(image.shape)!r}, needed is (N, {channels}, H, W)')
         if min(image.shape[2:]) < MIN_SIDE:
             raise FrameError(
                 f'{name} has the shape {tuple(image.shape)!r}: a side is shorter than '
@@ -33,10 +33,10 @@ def check_inputs(rgb: torch.Tensor, x: torch.Tensor) -> None:
         if not image.is_floating_point():
             raise FrameError(
                 f'{name} is {image.dtype}, needed are normalised floating-point values')
-    if rgb.shape != x.shape:
+    if rgb.shape[:1] + rgb.shape[2:] != x.shape[:1] + x.shape[2:]:
         raise FrameError(
             f'rgb has the shape {tuple(rgb.shape)!r}, but x {tuple(x.shape)!r}: both need the '
-            'same, resize one of them')
+            'same number and size, resize one of them')
 
 
 def to_tokens(x: torch.Tensor) -> torch.Tensor:
@@ -84,6 +84,47 @@ def init_linear_conv_(module: nn.Module) -> None:
             continue
         if part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+class Tables(nn.Module):
+    """
+    Constant tensors that depend on a size, such as position encodings: each computed once.
+
+    `compute(*size)` makes a tensor on the CPU, whose results are the same on every machine; the
+    last few are kept by size and device, so a run at a known size computes nothing and copies
+    nothing to the device, not even inside a CUDA graph. Run a network once before an export, and
+    its tables are constants of the exported graph. They are no buffers: a cast of the network to
+    half precision would round them, and a state dict would hold them.
+    """
+
+    KEPT = 4
+
+    def __init__(self, compute):
+        super().__init__()
+        self._compute = compute
+        self._kept = {}
+
+    def forward(self, device: torch.device, *size: int) -> torch.Tensor:
+        """Return the table of `size` on `device`."""
+        key = (device, *map(int, size))  # a size is a tensor in torch.jit.trace
+        if key in self._kept:
+            return self._kept[key]
+        # A tensor made in inference mode could not serve a later training step.
+        with torch.inference_mode(False), torch.device('cpu'):
+            table = self._compute(*key[1:])
+        table = table.to(device)
+        if not torch.compiler.is_compiling():  # a traced tensor is good for its trace alone
+            while len(self._kept) >= self.KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = table
+        return table
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of each pixel of a map (N, C, H, W)."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class TokenLinear(nn.Module):

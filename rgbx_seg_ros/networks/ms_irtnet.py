@@ -110,6 +110,7 @@ class MSIRTNet(nn.Module):
     a lower ratio makes a compact one, as GWIM is 26 % of its multiply-adds.
     """
 
+    X_CHANNELS = 3
     RENAMES = (
         (r'^encoder_thermal\.', 'encoder_x.'),
         (r'^react\.', 'gwim.'),

@@ -20,6 +20,7 @@ from rgbx_seg_ros.networks.layers import (
     CrossExchange,
     init_linear_conv_,
     resize,
+    Tables,
     to_map,
     to_tokens,
     TokenLinear,
@@ -49,39 +50,12 @@ class TokenConv(nn.Conv1d):
         return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
 
 
-class RotaryTable(nn.Module):
-    """
-    The rotations of the tokens 0..L-1: (cos, sin) of l / 10000**(2m/C), (L, C/2, 2) float32.
-
-    A table is computed on the CPU, whose float32 results are the same on every machine and bound
-    the published ones, and kept for the last few pairs of length and device: a run at a known
-    size computes nothing, and neither copies to the device inside a CUDA graph. Run the network
-    once before an export, and the table is a constant of the exported graph.
-    """
-
-    KEPT = 4
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.pairs = channels // 2
-        # Not a buffer: a cast of the network to half would round the angles' sines.
-        self._tables = {}
-
-    def forward(self, length: int, device: torch.device) -> torch.Tensor:
-        key = (int(length), device)  # a length is a tensor in torch.jit.trace
-        if key in self._tables:
-            return self._tables[key]
-        # A tensor made in inference mode could not serve a later training step.
-        with torch.inference_mode(False):
-            exponent = torch.arange(self.pairs, dtype=torch.float32, device='cpu') / self.pairs
-            theta = 1.0 / torch.pow(10000.0, exponent)
-            angle = torch.arange(key[0], dtype=torch.float32, device='cpu')[:, None] * theta
-            table = torch.stack((angle.cos(), angle.sin()), dim=-1).to(device)
-        if not torch.compiler.is_compiling():  # a traced tensor is good for its trace alone
-            while len(self._tables) >= self.KEPT:
-                del self._tables[next(iter(self._tables))]
-            self._tables[key] = table
-        return table
+def rotary_table(length: int, pairs: int) -> torch.Tensor:
+    """Return the rotations of the tokens 0..length-1, (length, pairs, 2) float32: cos and sin."""
+    exponent = torch.arange(pairs, dtype=torch.float32) / pairs
+    theta = 1.0 / torch.pow(10000.0, exponent)
+    angle = torch.arange(length, dtype=torch.float32)[:, None] * theta
+    return torch.stack((angle.cos(), angle.sin()), dim=-1)
 
 
 def rotate(tokens: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -104,14 +78,14 @@ class LinearAttention(nn.Module):
         self.heads = heads
         self.qk = nn.Linear(channels, 2 * channels)
         self.lepe = TokenConv(channels)
-        self.rope = RotaryTable(channels)
+        self.rope = Tables(rotary_table)
 
     def _split(self, tokens):
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # N h L d
 
     def forward(self, tokens):  # N L C
         length = tokens.shape[1]
-        table = self.rope(length, tokens.device)
+        table = self.rope(tokens.device, length, tokens.shape[-1] // 2)
         query_key = self.qk(tokens)
         # Angles up to L and means over L tokens are beyond half precision.
         with without_autocast(tokens):
@@ -289,6 +263,7 @@ class RXSSNet(nn.Module):
     `backbone='tiny'` and `decoder_width=768`.
     """
 
+    X_CHANNELS = 3
     RENAMES = (
         (r'^encoder_thermal\.', 'encoder_x.'),
         (r'^Token_corrector\.', 'cgpi.'),
@@ -300,7 +275,7 @@ class RXSSNet(nn.Module):
         r'^encoder_\w+\.norm\.',
         r'^crossFormer\.\d+\.(mlp|norm2)\.',
         r'^decoder\.linear_c1\.',
-        r'\.rope\.rotations$',  # see RotaryTable
+        r'\.rope\.rotations$',  # see rotary_table
     )
 
     def __init__(self, num_classes: int, backbone: str = 'tiny', decoder_width: int = 768):

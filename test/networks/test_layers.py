@@ -5,12 +5,12 @@
 import copy
 
 import pytest
-from rgbx_seg_ros.networks.layers import CrossModalAttention
+from rgbx_seg_ros.networks.layers import CrossModalAttention, Tables
 from rgbx_seg_ros.networks.rxssnet import (
     CosineReweighting,
     GlobalPrior,
     LinearAttention,
-    RotaryTable,
+    rotary_table,
     rotate,
 )
 import torch
@@ -50,28 +50,30 @@ def test_reweighting_of_strong_maps_stays_within_half_precision():
 
 
 def test_rotation_is_a_complex_multiplication_of_neighbouring_channels():
-    table = RotaryTable(10)(7, torch.device('cpu'))
+    table = rotary_table(7, 5)
     tokens = torch.randn(2, 7, 10)
     turned = torch.view_as_complex(tokens.unflatten(-1, (5, 2))) * torch.view_as_complex(table)
     torch.testing.assert_close(rotate(tokens, table), torch.view_as_real(turned).flatten(-2))
 
 
-def test_rotary_tables_are_computed_once_and_do_not_pile_up():
-    rope = RotaryTable(8)
+def test_a_longer_rotary_table_begins_with_the_shorter_one():
+    torch.testing.assert_close(rotary_table(400, 4)[:300], rotary_table(300, 4), rtol=0, atol=0)
+
+
+def test_tables_are_computed_once_and_do_not_pile_up():
+    tables = Tables(rotary_table)
     cpu = torch.device('cpu')
-    assert rope(300, cpu) is rope(300, cpu)
-    longer = rope(400, cpu)
-    torch.testing.assert_close(longer[:300], rope(300, cpu), rtol=0, atol=0)
+    assert tables(cpu, 300, 4) is tables(cpu, 300, 4)
     for length in range(50):
-        rope(length, cpu)
-    assert len(rope._tables) == RotaryTable.KEPT
+        tables(cpu, length, 4)
+    assert len(tables._kept) == Tables.KEPT
 
 
-def test_rotary_tables_keep_their_precision_in_a_half_network():
+def test_tables_keep_their_precision_in_a_half_network():
     attention = LinearAttention(8)
     assert not any('rope' in name for name in attention.state_dict())
-    exact = attention.rope(500, torch.device('cpu')).clone()
-    table = attention.half().rope(500, torch.device('cpu'))
+    exact = attention.rope(torch.device('cpu'), 500, 4).clone()
+    table = attention.half().rope(torch.device('cpu'), 500, 4)
     assert table.dtype == torch.float32
     assert torch.equal(table, exact)
 
