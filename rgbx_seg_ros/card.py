@@ -3,15 +3,18 @@
 """
 Model cards: all that is needed to run a network on raw frames, and what its user must know.
 
-A card is a YAML file in `models/` or anywhere else. Its weights lie in the same folder.
+A card is a YAML file in `models/` or anywhere else. Its weights lie in the same folder, or, as
+those of published checkpoints do that a user has imported, in `user_models_dir()`.
 """
 
 from dataclasses import dataclass, field, replace
 import math
+import os
 from pathlib import Path
 import re
+import shlex
 
-from rgbx_seg_ros.errors import CardError, RgbxSegError
+from rgbx_seg_ros.errors import CardError, RgbxSegError, WeightsError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
 from rgbx_seg_ros.labels import LabelClass, LabelSet
 from rgbx_seg_ros.resources import share_dir
@@ -48,9 +51,9 @@ class XInput:
 
     kind: str
     """What the sensor measures: thermal, depth, polarization or dsm."""
-    mean: tuple[float, float, float]
-    """Mean of each of the network's three channels on the scale 0..1."""
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    """Mean of each of the network's one or three channels on the scale 0..1."""
+    std: tuple[float, ...]
     """Standard deviation of each channel, likewise."""
     normalization: str = 'auto'
     """
@@ -80,15 +83,36 @@ class XInput:
         if not 0 <= low < high <= 100:
             raise CardError(f'x.percentiles is {self.percentiles!r}: needed is 0 <= low < high '
                             '<= 100')
+        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
+            raise CardError(
+                f'x has {len(self.mean)} values of mean and {len(self.std)} of std: needed are '
+                "1 or 3 of both, one for each channel of the network's second input")
         _check_mean_std('x', self.mean, self.std)
 
 
 @dataclass(frozen=True)
+class Window:
+    """How a network that sees a small square slides over a large image."""
+
+    size: int
+    """Side of the square, in pixels, a multiple of 32."""
+    stride: int
+    """Pixels from one square to the next, at most `size`."""
+
+    def __post_init__(self):
+        if self.size < 32 or self.size % 32:
+            raise CardError(f'window.size is {self.size!r}, it must be a multiple of 32')
+        if not 1 <= self.stride <= self.size:
+            raise CardError(f'window.stride is {self.stride!r}, allowed are 1..{self.size}, the '
+                            'size: a larger one would leave gaps')
+
+
+@dataclass(frozen=True)
 class Weights:
-    """A safetensors file beside the card, with what one must know before using it."""
+    """A safetensors file, with what one must know before using it."""
 
     file: str
-    """File name, in the folder of the card."""
+    """File name, in the folder of the card or in that of the user."""
     sha256: str | None = None
     """Checksum of the file; where given, a file that differs is refused."""
 
@@ -98,6 +122,48 @@ class Weights:
             raise CardError(f"weights.file is {self.file!r}: it must stay in the card's folder")
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
             raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 digits 0-9a-f')
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """Figures that the authors of a network state. Nothing here was measured with this package."""
+
+    figures: dict
+    """Name of a figure: its value in percent."""
+    source: str
+    """Where they stand: README or paper, of which year."""
+    protocol: str
+    """How they came about, and what keeps them from being compared with others."""
+
+    def __post_init__(self):
+        for name, value in self.figures.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 100:
+                raise CardError(f'published figure {name!r} is {value!r}: needed is a number of '
+                                'percent, 0..100')
+        if not self.figures or not self.source.strip() or not self.protocol.strip():
+            raise CardError('a published score needs figures, a source and a protocol, given is '
+                            f'{self!r}')
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the authors of a network have published for one data set."""
+
+    dataset: str
+    """Name of the data set that the authors trained on."""
+    origin: str
+    """The authors' paper and repository, with the commit that is meant."""
+    source: str | None = None
+    """Where the authors offer their checkpoint. None: they have published none."""
+    file: str | None = None
+    """Name of the checkpoint's file there, where it is known."""
+    scores: tuple[PublishedScore, ...] = ()
+
+    def __post_init__(self):
+        if self.file is not None and self.source is None:
+            raise CardError(f'published.file is {self.file!r} without published.source: say where '
+                            'the file is offered, or leave it out')
 
 
 @dataclass(frozen=True)
@@ -118,12 +184,16 @@ class Card:
     x: XInput
     network_args: dict = field(default_factory=dict)
     """Further arguments of the network's constructor."""
+    window: Window | None = None
+    """None: the network sees the whole frame at once."""
     weights: Weights | None = None
     """None: the network runs with random weights, for timing only."""
     licenses: dict = field(default_factory=dict)
     """Terms of code, weights and data."""
     scores: dict = field(default_factory=dict)
-    """Measured results: test set and protocol, then figures."""
+    """Results measured with this package: test set and protocol, then figures."""
+    published: Published | None = None
+    """What others state of the same network and data set."""
     training: str = ''
     """How the weights were made."""
     folder: Path = field(default=Path(), metadata={'in_file': False})
@@ -135,17 +205,84 @@ class Card:
         if min(self.input_size) < 32 or any(side % 32 for side in self.input_size):
             raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r}, both '
                             'sides must be multiples of 32, the coarsest stride of the networks')
+        if self.window and set(self.input_size) != {self.window.size}:
+            raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r} with a '
+                            f'window of {self.window.size}: both sides must be that of the window')
         object.__setattr__(self, 'labels', LabelSet(self.classes))
 
     @property
     def weights_path(self) -> Path | None:
-        """Path of the weights file, or None for a card without weights."""
-        return self.folder / self.weights.file if self.weights else None
+        """
+        Path of the weights file, which may not exist; None for a card without weights.
+
+        The file beside the card comes first, then the one that a user has imported.
+        """
+        if self.weights is None:
+            return None
+        beside = self.folder / self.weights.file
+        imported = user_models_dir() / self.weights.file
+        return imported if imported.is_file() and not beside.is_file() else beside
+
+    @property
+    def import_path(self) -> Path | None:
+        """
+        Path where imported weights belong; None for a card without weights.
+
+        For the package's cards it is in the user's folder: that of the package may be read-only,
+        and a new build of it must not take a checkpoint away that was downloaded by hand.
+        """
+        if self.weights is None:
+            return None
+        return (user_models_dir() if self._is_shipped else self.folder) / self.weights.file
+
+    @property
+    def import_command(self) -> list[str]:
+        """The command that imports a checkpoint of the authors for this card, word by word."""
+        name = self.name if self._is_shipped else str(self.folder / f'{self.name}.yaml')
+        file = self.published and self.published.file
+        return ['rgbx-seg', 'import-weights', file or 'CHECKPOINT.pth', '--card', name,
+                '-o', str(self.import_path)]
+
+    def find_weights(self) -> Path | None:
+        """Return `weights_path`; raise WeightsError, which says where to get it, if it is not."""
+        path = self.weights_path
+        if path is None or path.exists():
+            return path
+        if self.published is None:
+            raise WeightsError(f'weights file {str(path)!r} of card {self.name!r} does not exist: '
+                               'put it there')
+        problem = f'card {self.name!r} has no weights on disk'
+        command = shlex.join(self.import_command)
+        if self.published.source is None:
+            raise WeightsError(
+                f'{problem}, and the authors of its network have published none: train it with '
+                f'rgbx-seg train, or import a checkpoint that you have: {command}')
+        raise WeightsError(
+            f'{problem}: get the checkpoint where the authors of its network offer it '
+            f'({" ".join(self.published.source.split())}), then run: {command}')
+
+    @property
+    def _is_shipped(self):
+        return self.folder.resolve() == models_dir().resolve()
 
 
 def models_dir() -> Path:
     """Return the folder of the cards that come with the package."""
     return share_dir() / 'models'
+
+
+def user_models_dir() -> Path:
+    """
+    Return the folder of the weights that this user has imported; it may not exist.
+
+    It is $RGBX_SEG_MODELS, or else rgbx_seg_ros/models in $XDG_DATA_HOME or ~/.local/share.
+    """
+    if chosen := os.environ.get('RGBX_SEG_MODELS'):
+        return Path(os.path.expanduser(chosen))
+    data = os.environ.get('XDG_DATA_HOME', '')
+    if not os.path.isabs(data):  # The XDG specification wants others ignored.
+        data = os.path.expanduser('~/.local/share')
+    return Path(data, 'rgbx_seg_ros', 'models')
 
 
 def list_cards() -> list[str]:

@@ -12,6 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+_LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in a grey value, ITU-R BT.601."""
+
 
 class Normalize(nn.Module):
     """
@@ -19,7 +22,8 @@ class Normalize(nn.Module):
 
     `forward(rgb, x, x_range)` takes (N, H, W, 3) uint8 in RGB order, (N, h, w, 1 or 3) of any
     type, and (N, 2) float32 raw values that become 0 and 1. It returns two float32 maps, (N, 3,
-    H, W) and (N, 3, h, w). Pixels of X without a measurement get the raw value that becomes 0.
+    H, W) and (N, 1 or 3, h, w): the card has a mean for each channel of X that the network takes.
+    Pixels of X without a measurement get the raw value that becomes 0.
     """
 
     def __init__(self, card: Card):
@@ -28,8 +32,9 @@ class Normalize(nn.Module):
         self.invalid = card.x.invalid
         for name, spec in (('rgb', card.rgb), ('x', card.x)):
             mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-            self.register_buffer(f'{name}_mean', mean.view(1, 3, 1, 1), persistent=False)
-            self.register_buffer(f'{name}_std', std.view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(f'{name}_mean', mean.view(1, -1, 1, 1), persistent=False)
+            self.register_buffer(f'{name}_std', std.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer('luma', torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, rgb, x, x_range):
         rgb = rgb.permute(0, 3, 1, 2).float()  # N 3 H W
@@ -45,8 +50,10 @@ class Normalize(nn.Module):
         missing = x.isnan() | raw.isinf()
         if self.invalid is not None:
             missing = missing | (raw == self.invalid)
-        x = x.masked_fill(missing, 0.0).expand(-1, 3, -1, -1)
-        return rgb, (x - self.x_mean) / self.x_std
+        x = x.masked_fill(missing, 0.0)
+        if x.shape[1] > self.x_mean.shape[1]:
+            x = (x * self.luma).sum(dim=1, keepdim=True)
+        return rgb, (x - self.x_mean) / self.x_std  # one channel becomes all there are means for
 
 
 class SegmentationGraph(nn.Module):
@@ -54,28 +61,36 @@ class SegmentationGraph(nn.Module):
     The whole way of a frame through the network `network` of `card`.
 
     `forward(rgb, x, x_range)` takes what `Normalize` takes and returns two maps (N, H, W) uint8
-    at the size of the colour frame: the class id, and the probability of that class times 255.
-    Both frames are scaled to fit the card's input size with the colour frame's aspect ratio kept;
-    what is left at the right and bottom is zero, the mean.
+    at the size of the colour frame: the class id, and the probability of that class times 255. A
+    network with `forward_with_fusion` gives a third one, (N, H, W, 3) uint8: its fused image in
+    RGB. Both frames are scaled to fit the card's input size with the colour frame's aspect ratio
+    kept; what is left at the right and bottom is zero, the mean.
     """
 
     def __init__(self, network: nn.Module, card: Card):
         super().__init__()
         self.normalize = Normalize(card)
         self.network = network
+        self.fuses = hasattr(network, 'forward_with_fusion')
         self.input_size = card.input_size
 
     def forward(self, rgb, x, x_range):
         size = rgb.shape[1:3]
         fitted = self._fitted_size(size)
         rgb, x = self.normalize(rgb, x, x_range)
-        logits = self.network(self._fit(rgb, fitted), self._fit(x, fitted))
-        logits = logits[:, :, :fitted[0], :fitted[1]].float()
-        if tuple(fitted) != tuple(size):
-            logits = F.interpolate(logits, size=tuple(size), mode='bilinear')
+        rgb, x = self._fit(rgb, fitted), self._fit(x, fitted)
+        if self.fuses:
+            logits, fused = self.network.forward_with_fusion(rgb, x)
+        else:
+            logits, fused = self.network(rgb, x), None
+        logits = self._unfit(logits, fitted, size)
         top, mask = logits.max(dim=1)
         confidence = (top - logits.logsumexp(dim=1)).exp()
-        return mask.to(torch.uint8), (confidence * 255.0).round().to(torch.uint8)
+        outputs = mask.to(torch.uint8), (confidence * 255.0).round().to(torch.uint8)
+        if fused is None:
+            return outputs
+        fused = self._unfit(fused, fitted, size).flip(1)  # the network's is BGR, in 0..1
+        return *outputs, (fused * 255.0).to(torch.uint8).permute(0, 2, 3, 1)
 
     def _fitted_size(self, size):
         """Return the largest (H, W) within the input size that has the aspect ratio of `size`."""
@@ -88,3 +103,10 @@ class SegmentationGraph(nn.Module):
             frame = F.interpolate(frame, size=fitted, mode='bilinear', antialias=smaller)
         bottom, right = self.input_size[0] - fitted[0], self.input_size[1] - fitted[1]
         return F.pad(frame, (0, right, 0, bottom)) if bottom or right else frame
+
+    def _unfit(self, image, fitted, size):
+        """Return the part of a map (N, C, H, W) that shows the frame, float32 and of its size."""
+        image = image[:, :, :fitted[0], :fitted[1]].float()
+        if tuple(fitted) == tuple(size):
+            return image
+        return F.interpolate(image, size=tuple(size), mode='bilinear')

@@ -1,42 +1,169 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`rgbx-seg models`: what models there are and what their cards say."""
+"""`rgbx-seg models`: what models there are, and what the card of one says."""
 
+import os
+from pathlib import Path
+import shlex
+import sys
 import textwrap
 
 from rgbx_seg_ros.card import list_cards, load_card
 
+_WIDTH = 79
+_X_RANGE = {
+    'auto': '0..255 of 8-bit frames, percentiles {percentiles} of wider ones, become 0..1',
+    'percentile': 'percentiles {percentiles} of each frame become 0..1',
+    'minmax': 'lowest to highest value of each frame become 0..1',
+    'fixed': 'raw values {range} become 0..1',
+}
+
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument('model', nargs='?', help='name of a model or path of a card; none: list')
+    actions = parser.add_subparsers(dest='action', title='actions', metavar='ACTION')
+    actions.add_parser('list', help='what models there are (what happens without an action)',
+                       description='List the models.')
+    show = actions.add_parser('show', help='show the card of one',
+                              description='Show the card of a model.')
+    show.add_argument('model', help='name of a model, or path of a card')
 
 
 def main(args):
     """Run the command."""
-    if args.model:
+    if args.action == 'show':
         print(_describe(load_card(args.model)))
-        return
-    for name in list_cards():
-        card = load_card(name)
-        state = 'ready' if card.weights and card.weights_path.is_file() else 'no weights on disk'
-        print(f'{name}  ({card.network}, RGB + {card.x.kind}, {len(card.classes)} classes, '
-              f'{state})')
-        print(textwrap.fill(card.description, 79, initial_indent='    ',
-                            subsequent_indent='    ', break_on_hyphens=False))
+    else:
+        print(_table([load_card(name) for name in list_cards()]))
+
+
+def _table(cards):
+    """Return a line for each card, those that can run first."""
+    rows = [(card.name, card.network, f'RGB + {card.x.kind}', f'{len(card.classes):7}',
+             _state(card)) for card in cards]
+    rows.sort(key=lambda row: not row[-1].startswith('ready'))
+    rows.insert(0, ('model', 'network', 'sees', 'classes', 'weights'))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+             for row in rows]
+    lines += ['', 'rgbx-seg models show NAME tells all of one: inputs, classes, licences, scores,',
+              'where its authors offer weights and how to import them.']
+    return '\n'.join(line.rstrip() for line in lines)
+
+
+def _state(card):
+    """Return in two or three words whether the model can run."""
+    if card.weights is None:
+        return 'none: random'
+    if card.weights_path.is_file():
+        return f'ready, {card.weights_path.stat().st_size / 1e6:.0f} MB'
+    if card.published is None:
+        return 'missing'
+    return 'not imported yet' if card.published.source else 'none published'
 
 
 def _describe(card):
-    height, width = card.input_size
+    """Return everything that the card says, section by section."""
     sections = [
-        f'{card.name}: {card.network} {card.network_args or ""}'.rstrip(),
-        f'input {width}x{height} pixels, RGB + {card.x.kind}',
-        'classes: ' + ', '.join(f'{label.id} {label.name}' for label in card.classes),
-        card.description.strip(), card.training.strip()]
-    lines = [textwrap.fill(text, 79, break_on_hyphens=False) for text in sections if text]
-    for title, facts in (('licenses', card.licenses), ('scores', card.scores)):
-        lines += [f'{title}:'] * bool(facts)
-        lines += [textwrap.fill(f'{name}: {fact}', 79, initial_indent='    ',
-                                subsequent_indent='        ', break_on_hyphens=False)
-                  for name, fact in facts.items()]
+        f'{card.name}\n{_fill(card.description, hang="")}',
+        _section('network', [f'{card.network}{_arguments(card.network_args)}']),
+        _section('inputs', _inputs(card)),
+        f'classes:\n{_classes(card.labels)}',
+        '\n    '.join(['weights:', *_weights(card)]),
+        _section('training', [card.training], hang=''),
+        _section('licenses', _facts(card.licenses)),
+        _section('scores, measured with this package', _facts(card.scores)),
+        *_published(card),
+    ]
+    return '\n\n'.join(section for section in sections if section)
+
+
+def _section(title, paragraphs, **layout):
+    lines = [_fill(text, **layout) for text in paragraphs if text]
+    return '\n'.join([f'{title}:', *lines]) if lines else ''
+
+
+def _fill(text, hang='  '):
+    """Return `text` wrapped as one paragraph, its further lines behind `hang`."""
+    return textwrap.fill(' '.join(text.split()), _WIDTH, initial_indent='    ',
+                         subsequent_indent='    ' + hang, break_on_hyphens=False,
+                         break_long_words=False)
+
+
+def _arguments(arguments):
+    return ''.join(f', {name} {value}' for name, value in arguments.items())
+
+
+def _facts(facts):
+    return [f'{name}: {fact}' for name, fact in facts.items()]
+
+
+def _numbers(values):
+    return ' '.join(f'{value:g}' for value in values)
+
+
+def _inputs(card):
+    height, width = card.input_size
+    size = f'{width}x{height} pixels'
+    if card.window:
+        yield f'{size}, a window that moves over the frame in steps of {card.window.stride} pixels'
+    else:
+        yield f'{size}; other frames are scaled to fit, the rest is padded'
+    rgb, x = card.rgb, card.x
+    yield (f'RGB: channels in the order {rgb.channel_order.upper()}, (value / 255 - mean) / std, '
+           f'mean {_numbers(rgb.mean)}, std {_numbers(rgb.std)}')
+    channels = 'one channel' if len(x.mean) == 1 else 'three channels'
+    percentiles = '{:g} to {:g}'.format(*x.percentiles)
+    limits = '{:g} to {:g}'.format(*x.range) if x.range else ''
+    raw = _X_RANGE[x.normalization].format(percentiles=percentiles, range=limits)
+    missing = '' if x.invalid is None else f', {x.invalid:g} means no measurement'
+    yield (f'X: {x.kind}, {channels}; {raw}, then (value - mean) / std, '
+           f'mean {_numbers(x.mean)}, std {_numbers(x.std)}{missing}')
+
+
+def _classes(labels):
+    """Return a line for each class; a terminal also gets a block of its colour."""
+    colored = sys.stdout.isatty() and not os.environ.get('NO_COLOR')
+    width = max(map(len, labels.names))
+    lines = []
+    for label in labels:
+        red, green, blue = label.color
+        block = f'\033[48;2;{red};{green};{blue}m  \033[0m ' if colored else ''
+        lines.append(f'    {block}{label.id:3} {label.name:{width}}  {red:3} {green:3} {blue:3}')
     return '\n'.join(lines)
+
+
+def _weights(card):
+    """Return lines that are not wrapped, since a path is there to be copied."""
+    yield _state(card)
+    if card.weights:
+        found = card.weights_path.is_file()
+        path = card.import_path if card.published and not found else card.weights_path
+        yield f'{"file" if found else "expected at"} {_short(path)}'
+        if card.weights.sha256:
+            yield f'sha256 {card.weights.sha256}'
+
+
+def _short(path):
+    """Return `path` as a shell takes it, with ~ for the home folder."""
+    home = Path(os.path.expanduser('~'))
+    if path.is_relative_to(home):
+        return f'~/{shlex.quote(str(path.relative_to(home)))}'
+    return shlex.quote(str(path))
+
+
+def _published(card):
+    """Return the sections on what the authors have published."""
+    published = card.published
+    if published is None:
+        return
+    yield _section('published by the authors', [
+        f'data set: {published.dataset}', f'origin: {published.origin}',
+        f'checkpoint: {published.source or "none"}'])
+    for score in published.scores:
+        figures = ', '.join(f'{name} {value:g}' for name, value in score.figures.items())
+        yield _section('scores of the authors, not measured with this package', [
+            f'{figures}, percent', f'source: {score.source}', f'protocol: {score.protocol}'])
+    title = 'import the checkpoint' if published.source else 'import a checkpoint that you have'
+    *words, path = card.import_command
+    yield f'{title}:\n    {shlex.join(words[:-1])} \\\n        {words[-1]} {_short(Path(path))}'

@@ -150,7 +150,7 @@ class SegNode(LifecycleNode):
             keep_freed_memory()
         self._segmenter = Segmenter.from_card(settings.model, settings.engine, settings.device)
         self._settings = settings
-        self._outputs = Outputs(self, self._segmenter.labels)
+        self._outputs = Outputs(self, self._segmenter)
         self._pairer = Pairer(_pairing_settings(self._settings))
         self._telemetry = Telemetry()
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '

@@ -9,7 +9,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rgbx_seg_ros.diagnostics import diagnostic_array
 from rgbx_seg_ros.labels import LabelSet
 from rgbx_seg_ros.messages import to_image
-from rgbx_seg_ros.segmenter import Segmentation
+from rgbx_seg_ros.segmenter import Segmentation, Segmenter
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
@@ -17,12 +17,13 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
-    """The publishers of `node` for masks with the classes `labels`."""
+    """The publishers of `node` for what `segmenter` makes."""
 
-    def __init__(self, node, labels: LabelSet):
-        self._node, self._labels = node, labels
+    def __init__(self, node, segmenter: Segmenter):
+        self._node, self._labels = node, segmenter.labels
+        names = ['mask', 'confidence', 'overlay', 'color'] + ['fused'] * segmenter.fuses
         self._images = {name: node.create_publisher(Image, f'segmentation/{name}', 5)
-                        for name in ('mask', 'confidence', 'overlay', 'color')}
+                        for name in names}
         self._camera_info = node.create_publisher(CameraInfo, 'segmentation/camera_info', 5)
         self._palette = node.create_publisher(String, 'segmentation/palette', _LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 5)
@@ -74,6 +75,8 @@ class Outputs:
             self._publish_image('overlay', picture, 'rgb8', header)
         if self._wanted('color'):
             self._publish_image('color', self._labels.colorize(result.mask), 'rgb8', header)
+        if result.fused is not None and self._wanted('fused'):
+            self._publish_image('fused', result.fused, 'rgb8', header)
 
     def publish_diagnostics(self, facts: dict):
         """Publish the facts about the node as they stand now."""

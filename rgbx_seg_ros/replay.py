@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 MASK_TOPIC = '/segmentation/mask'
 CONFIDENCE_TOPIC = '/segmentation/confidence'
+FUSED_TOPIC = '/segmentation/fused'
 PALETTE_TOPIC = '/segmentation/palette'
 
 # A bag is in no hurry: an X stream that arrives half a second late still finds its RGB frames.
@@ -196,8 +197,12 @@ class _Replay:
             if not self.pairs:
                 palette = String(data=self._segmenter.labels.to_json())
                 self._writer.write(PALETTE_TOPIC, palette, self._now_ns, latched=True)
-            for topic, ids in ((MASK_TOPIC, result.mask), (CONFIDENCE_TOPIC, result.confidence)):
-                self._writer.write(topic, to_image(ids, 'mono8', header, Image), self._now_ns)
+            images = [(MASK_TOPIC, result.mask, 'mono8'),
+                      (CONFIDENCE_TOPIC, result.confidence, 'mono8')]
+            if result.fused is not None:
+                images.append((FUSED_TOPIC, result.fused, 'rgb8'))
+            for topic, pixels, encoding in images:
+                self._writer.write(topic, to_image(pixels, encoding, header, Image), self._now_ns)
             self.pairs += 1
             self.offset_ms.add(pair.offset_ns / 1e6)
             self.inference_ms.add(result.inference_ms)
@@ -213,8 +218,9 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     """
     Segment every pair of frames in `bag` and write the masks to the new bag `out`.
 
-    `out` holds mask, confidence and palette as the node publishes them, with the header of the RGB
-    frame, received when the pair was known. It is by default `bag` with '_masks' behind its name.
+    `out` holds mask, confidence, palette and, from a network that makes one, the fused image as
+    the node publishes them, with the header of the RGB frame, received when the pair was known. It
+    is by default `bag` with '_masks' behind its name.
     Where only TOPIC/compressed is recorded, that is read. `label_topic` holds class ids (mono8)
     under the stamp of the RGB frame; None takes '/ground_truth/mask' where it is there. Malformed
     messages are counted and left out. Raise DataError for bags that cannot be read or written, or

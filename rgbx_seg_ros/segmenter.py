@@ -10,6 +10,7 @@ import numpy as np
 from rgbx_seg_ros.card import Card, load_card
 from rgbx_seg_ros.engines import open_engine
 from rgbx_seg_ros.frames import check_rgb, check_x, x_range
+from rgbx_seg_ros.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Segmentation:
     """(H, W) uint8 class ids at the size of the colour frame."""
     confidence: np.ndarray
     """(H, W) uint8, the probability of the class in the mask times 255."""
+    fused: np.ndarray | None
+    """(H, W, 3) uint8 in RGB, both frames in one image, from a network that makes one."""
     prepare_ms: float
     """Time for checks and for the range of X."""
     inference_ms: float
@@ -55,6 +58,11 @@ class Segmenter:
         """The classes of the mask, a LabelSet."""
         return self.card.labels
 
+    @property
+    def fuses(self) -> bool:
+        """Whether the network makes a fused image."""
+        return hasattr(NETWORKS[self.card.network], 'forward_with_fusion')
+
     def __call__(self, rgb: np.ndarray, x: np.ndarray) -> Segmentation:
         """
         Segment one pair.
@@ -68,6 +76,7 @@ class Segmenter:
         check_x(x)
         limits = x_range(x, self.card.x)
         prepared = time.perf_counter()
-        mask, confidence = self.engine(rgb, x, limits)
+        mask, confidence, *fused = self.engine(rgb, x, limits)
         done = time.perf_counter()
-        return Segmentation(mask, confidence, 1e3 * (prepared - started), 1e3 * (done - prepared))
+        return Segmentation(mask, confidence, fused[0] if fused else None,
+                            1e3 * (prepared - started), 1e3 * (done - prepared))

@@ -3,12 +3,30 @@
 """Model cards: those that come with the package are right, wrong ones are told why."""
 
 import hashlib
+from pathlib import Path
+import re
+import shlex
 
 import pytest
 from rgbx_seg_ros.card import list_cards, load_card, models_dir, X_NORMALIZATIONS
-from rgbx_seg_ros.errors import CardError
-from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.errors import CardError, WeightsError
+from rgbx_seg_ros.networks import build, NETWORKS
 import torch
+
+PUBLISHED = {
+    'dataset': 'MFNet', 'origin': 'a paper',
+    'source': 'a server,\ncode 42', 'file': 'best one.pth',
+    'scores': [{'figures': {'mean IoU': 60.5}, 'source': 'README, 2024', 'protocol': '9 classes'}],
+}
+
+
+@pytest.fixture
+def users_folder(tmp_path, monkeypatch):
+    """Return the folder of imported weights, apart from that of whoever runs the tests."""
+    folder = tmp_path / 'imported'
+    folder.mkdir()
+    monkeypatch.setenv('RGBX_SEG_MODELS', str(folder))
+    return folder
 
 
 @pytest.mark.parametrize('name', list_cards())
@@ -21,11 +39,48 @@ def test_a_shipped_card_loads_and_its_network_can_be_built(name):
 
 
 @pytest.mark.parametrize('name', list_cards())
+def test_a_shipped_card_normalizes_as_many_channels_as_its_network_takes(name):
+    card = load_card(name)
+    assert len(card.x.mean) == getattr(NETWORKS[card.network], 'X_CHANNELS', 3)
+
+
+@pytest.mark.parametrize('name', list_cards())
+def test_the_classes_of_a_shipped_card_can_be_told_apart_by_colour(name):
+    labels = load_card(name).labels
+    assert len({label.color for label in labels}) == len(labels) > 1
+
+
+@pytest.mark.parametrize('name', list_cards())
 def test_shipped_weights_are_those_that_the_card_was_made_for(name):
     card = load_card(name)
-    if card.weights is None or not card.weights_path.is_file():
-        pytest.skip('no weights on disk')
-    assert card.weights.sha256 == hashlib.sha256(card.weights_path.read_bytes()).hexdigest()
+    shipped = models_dir() / card.weights.file
+    if card.published and not shipped.is_file():
+        return  # Whoever has the checkpoint imports it; a card of our own comes with its weights.
+    assert card.weights.sha256 == hashlib.sha256(shipped.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize('name', list_cards())
+def test_a_shipped_card_states_the_terms_of_code_weights_and_data(name):
+    card = load_card(name)
+    assert list(card.licenses) == ['code', 'weights', 'data']
+    assert all(terms.strip() for terms in card.licenses.values())
+    if card.published and card.network in ('ms_irtnet', 'rxssnet'):  # from ImageNet weights
+        assert 'CC BY-NC 4.0' in card.licenses['weights']
+
+
+@pytest.mark.parametrize('name', list_cards())
+def test_what_authors_have_published_is_kept_apart_and_has_a_source(name):
+    card = load_card(name)
+    if card.published is None:
+        return
+    assert name.startswith(f'{card.network}_')
+    assert card.weights.file == f'{name}.safetensors' and card.weights.sha256 is None
+    assert not card.scores, 'none of these was measured'
+    for score in card.published.scores:
+        assert re.search(r'\b20\d\d\b', score.source)
+    if card.network == 'ms2mnet':  # a reconstruction: the authors' figures are of another network
+        assert card.published.scores == ()
+        assert not re.search(r'\d\.\d', card.description)
 
 
 def test_at_least_one_card_is_shipped_and_every_file_is_listed():
@@ -104,3 +159,110 @@ def test_a_missing_field_is_named(write_card, card_content, field):
     del card_content[field]
     with pytest.raises(CardError, match=f"'{field}' is missing"):
         load_card(write_card())
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ({'size': 100, 'stride': 32}, 'window.size is 100, it must be a multiple of 32'),
+    ({'size': 0, 'stride': 1}, 'window.size is 0'),
+    ({'size': 64, 'stride': 0}, r'window.stride is 0, allowed are 1\.\.64'),
+    ({'size': 64, 'stride': 65}, r'window.stride is 65, allowed are 1\.\.64'),
+    ({'size': 64}, "'stride' is missing"),
+    ({'size': 64, 'stride': 32}, r'input_size is \[64, 96\] with a window of 64: both sides'),
+])
+def test_a_window_without_sense_is_refused(write_card, content, message):
+    with pytest.raises(CardError, match=message):
+        load_card(write_card(window=content))
+
+
+def test_a_window_is_as_large_as_the_input(write_card):
+    card = load_card(write_card(input_size=[64, 64], window={'size': 64, 'stride': 64}))
+    assert (card.window.size, card.window.stride) == (64, 64)
+    assert load_card(write_card()).window is None
+
+
+@pytest.mark.parametrize(('mean', 'std'), [
+    ([0.5], [0.2]), ([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])])
+def test_x_has_one_channel_or_three(write_card, mean, std):
+    card = load_card(write_card(x={'kind': 'thermal', 'mean': mean, 'std': std}))
+    assert (card.x.mean, card.x.std) == (tuple(mean), tuple(std))
+
+
+@pytest.mark.parametrize(('mean', 'std'), [
+    ([], []), ([0.5, 0.5], [0.2, 0.2]), ([0.5], [0.2, 0.2, 0.2]), ([0.5] * 4, [0.2] * 4)])
+def test_another_number_of_channels_is_refused(write_card, mean, std):
+    with pytest.raises(CardError, match=f'x has {len(mean)} values of mean and {len(std)} of std'):
+        load_card(write_card(x={'kind': 'thermal', 'mean': mean, 'std': std}))
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'source': None}, "published.file is 'best one.pth' without published.source"),
+    ({'scores': [{**PUBLISHED['scores'][0], 'source': ' '}]}, 'needs figures, a source'),
+    ({'scores': [{**PUBLISHED['scores'][0], 'protocol': ''}]}, 'needs figures, a source'),
+    ({'scores': [{**PUBLISHED['scores'][0], 'figures': {}}]}, 'needs figures, a source'),
+    ({'scores': [{'figures': {'mIoU': 60.5}, 'protocol': 'a'}]}, "'source' is missing"),
+    ({'scores': [{**PUBLISHED['scores'][0], 'figures': {'mIoU': '60.5'}}]}, "'mIoU' is '60.5'"),
+    ({'scores': [{**PUBLISHED['scores'][0], 'figures': {'mIoU': 605}}]}, "'mIoU' is 605"),
+    ({'scores': [{**PUBLISHED['scores'][0], 'figures': {'mIoU': True}}]}, "'mIoU' is True"),
+    ({'sources': 'a'}, "did you mean 'source'"),
+])
+def test_a_published_result_without_its_source_is_refused(write_card, changes, message):
+    load_card(write_card(published=PUBLISHED))
+    with pytest.raises(CardError, match=message):
+        load_card(write_card(published={**PUBLISHED, **changes}))
+
+
+def test_weights_beside_the_card_come_before_imported_ones(write_card, users_folder):
+    path = write_card(weights={'file': 'w.safetensors'})
+    beside, imported = path.parent / 'w.safetensors', users_folder / 'w.safetensors'
+    assert load_card(path).weights_path == beside
+    imported.touch()
+    assert load_card(path).weights_path == load_card(path).find_weights() == imported
+    beside.touch()
+    assert load_card(path).weights_path == load_card(path).find_weights() == beside
+
+
+@pytest.mark.parametrize(('variables', 'folder'), [
+    ({'RGBX_SEG_MODELS': '/a', 'XDG_DATA_HOME': '/b'}, '/a'),
+    ({'RGBX_SEG_MODELS': '~/a'}, '/home/me/a'),
+    ({'RGBX_SEG_MODELS': '', 'XDG_DATA_HOME': '/b'}, '/b/rgbx_seg_ros/models'),
+    ({'XDG_DATA_HOME': 'b'}, '/home/me/.local/share/rgbx_seg_ros/models'),
+    ({}, '/home/me/.local/share/rgbx_seg_ros/models'),
+])
+def test_imported_weights_of_a_shipped_card_belong_to_the_user(variables, folder, monkeypatch):
+    for name in ('RGBX_SEG_MODELS', 'XDG_DATA_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {'HOME': '/home/me', **variables}.items():
+        monkeypatch.setenv(name, value)
+    card = load_card('rxssnet_mfnet')
+    assert card.import_path == Path(folder, 'rxssnet_mfnet.safetensors')
+
+
+def test_a_published_card_without_weights_says_where_to_get_them_and_what_to_run(write_card):
+    path = write_card(weights={'file': 'w.safetensors'}, published=PUBLISHED)
+    with pytest.raises(WeightsError, match=r'authors .* offer it \(a server, code 42\)') as error:
+        load_card(path).find_weights()
+    assert '\n' not in str(error.value)
+    assert shlex.split(str(error.value).partition('then run: ')[2]) == [
+        'rgbx-seg', 'import-weights', 'best one.pth', '--card', str(path),
+        '-o', str(path.parent / 'w.safetensors')]
+
+
+def test_the_import_command_of_a_shipped_card_has_its_name(users_folder):
+    with pytest.raises(WeightsError) as error:
+        load_card('rxssnet_mfnet').find_weights()
+    assert str(error.value).endswith(
+        'run: rgbx-seg import-weights MFNet_Model_statedict.pth --card rxssnet_mfnet '
+        f'-o {users_folder}/rxssnet_mfnet.safetensors')
+
+
+def test_where_no_checkpoint_is_published_training_is_named(users_folder):
+    with pytest.raises(WeightsError, match='have published none: train it .*or import .* that you '
+                                           'have: rgbx-seg import-weights CHECKPOINT.pth '):
+        load_card('mddg_b2_mfnet').find_weights()
+
+
+def test_other_weights_that_are_gone_are_named_with_their_path(write_card):
+    path = write_card(weights={'file': 'w.safetensors'})
+    with pytest.raises(WeightsError, match="w.safetensors' of card 'tiny' does not exist: put it"):
+        load_card(path).find_weights()
+    assert load_card(write_card()).find_weights() is None

@@ -5,7 +5,8 @@ What runs a model, by name.
 
 An engine is a class with `__init__(card, device)` and `__call__(rgb, x, x_range)`. The call takes
 one raw pair as arrays, (H, W, 3) uint8 and (H, W[, C]), and the raw values of x that become 0 and
-1; it returns mask and confidence, both (H, W) uint8. `device` says in words where it runs.
+1; it returns mask and confidence, both (H, W) uint8, and behind them the fused image, (H, W, 3)
+uint8 in RGB, of a network that makes one. `device` says in words where it runs.
 """
 
 from rgbx_seg_ros.card import Card

@@ -7,7 +7,7 @@ import warnings
 
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.checkpoint import load_into, load_weights, sha256
-from rgbx_seg_ros.errors import EngineError, WeightsError
+from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.networks import build
@@ -21,6 +21,10 @@ class TorchEngine:
         self._device = find_device(device)
         self._half = self._device.type == 'cuda'
         network = build(card.network, len(card.classes), **card.network_args)
+        if len(card.x.mean) != network.X_CHANNELS:
+            raise CardError(
+                f'card {card.name!r}: x.mean has {len(card.x.mean)} values, the network '
+                f'{card.network!r} takes {network.X_CHANNELS} channels of X')
         if card.weights:
             load_into(network, _card_weights(card), card.weights_path)
         network = network.to(memory_format=torch.channels_last)
@@ -36,12 +40,12 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, rgb, x, x_range):
-        """Return mask and confidence, (H, W) uint8 each, of one raw pair."""
+        """Return mask, confidence and, from some networks, the fused image of one raw pair."""
         limits = torch.tensor([x_range], dtype=torch.float32, device=self._device)
         frames = (to_batch(frame).to(self._device, non_blocking=True) for frame in (rgb, x))
         with torch.autocast(self._device.type, torch.float16, enabled=self._half):
-            mask, confidence = self._graph(*frames, limits)
-        return mask[0].cpu().numpy(), confidence[0].cpu().numpy()
+            outputs = self._graph(*frames, limits)
+        return tuple(output[0].cpu().numpy() for output in outputs)
 
     def _warm_up(self, size):
         """Run once, so that the first frame does not pay for lazy initialisation."""
@@ -52,11 +56,12 @@ class TorchEngine:
 
 def _card_weights(card):
     """Return the tensors of the weights file, which must be the one the card was made for."""
-    state = load_weights(card.weights_path)
-    found = sha256(card.weights_path)
+    path = card.find_weights()
+    state = load_weights(path)
+    found = sha256(path)
     if card.weights.sha256 not in (None, found):
         raise WeightsError(
-            f'weights file {str(card.weights_path)!r} has the sha256 {found[:12]}..., the card '
+            f'weights file {str(path)!r} has the sha256 {found[:12]}..., the card '
             f'{card.name!r} was made for {card.weights.sha256[:12]}...: get the file again')
     return state
 
