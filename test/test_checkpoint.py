@@ -13,6 +13,7 @@ from rgbx_seg_ros.checkpoint import (
     load_weights,
     save_weights,
     sha256,
+    start_from,
 )
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build
@@ -98,6 +99,49 @@ def test_a_state_dict_is_saved_like_its_network(tmp_path):
     save_weights(net, tmp_path / 'a.safetensors')
     save_weights(net.state_dict(), tmp_path / 'b.safetensors')
     assert sha256(tmp_path / 'a.safetensors') == sha256(tmp_path / 'b.safetensors')
+
+
+def test_the_same_weights_with_the_same_metadata_make_the_same_file(tmp_path):
+    metadata = {letter: 2 * letter for letter in 'hgfedcba'}
+    for name in ('a', 'b'):
+        save_weights(small_net(), tmp_path / f'{name}.safetensors', metadata)
+    assert sha256(tmp_path / 'a.safetensors') == sha256(tmp_path / 'b.safetensors')
+    with safe_open(tmp_path / 'a.safetensors', 'pt') as file:
+        assert file.metadata() == metadata
+
+
+def test_weights_can_be_saved_as_they_are(tmp_path):
+    net, path = small_net(), tmp_path / 'net.safetensors'
+    save_weights(net, path, dtype=torch.float32)
+    for name, value in load_weights(path).items():
+        assert value.dtype == net.state_dict()[name].dtype
+        assert torch.equal(value, net.state_dict()[name])
+
+
+def test_a_backbone_is_not_loaded_as_a_model_but_is_a_start(tmp_path):
+    path = tmp_path / 'backbone.safetensors'
+    part = {name: small_net().state_dict()[name] + 1.0 for name in ('0.weight', '0.bias')}
+    save_weights(part, path, {'kind': 'backbone'}, torch.float32)
+    with pytest.raises(WeightsError, match='only a backbone .* rgbx-seg train') as error:
+        load_weights(path)
+    one_line(error)
+    net, before = small_net(), small_net().state_dict()
+    start_from(net, path)
+    assert all(torch.equal(value, part.get(name, before[name]))
+               for name, value in net.state_dict().items())
+
+
+def test_a_start_must_fill_whole_parts_and_no_others(tmp_path):
+    path, state = tmp_path / 'a.safetensors', small_net().state_dict()
+    for kind, part, said in (
+            ('backbone', {'0.weight': state['0.weight']}, '1 missing .0.bias'),
+            ('backbone', {'7.weight': state['0.weight']}, '1 unexpected .7.weight'),
+            ('network', {'0.weight': state['0.weight'], '0.bias': state['0.bias']}, '7 missing')):
+        save_weights(part, path, {'kind': kind})
+        with pytest.raises(WeightsError, match=said):
+            start_from(small_net(), path)
+    save_weights(state, path)
+    start_from(small_net(), path)
 
 
 def test_views_and_shared_tensors_are_saved(tmp_path):
@@ -189,7 +233,7 @@ def test_bytes_of_something_else_are_refused(tmp_path):
 def test_a_pickled_checkpoint_is_refused_whatever_its_name(tmp_path, zipped):
     path = tmp_path / 'net.safetensors'
     torch.save({'a': torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match='pickled PyTorch checkpoint.*import it') as error:
+    with pytest.raises(WeightsError, match='pickled PyTorch checkpoint.*import-weights') as error:
         load_weights(path)
     one_line(error)
 

@@ -7,7 +7,7 @@ import pytest
 from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.checkpoint import load_weights, save_weights, sha256
 from rgbx_seg_ros.engines import ENGINES, open_engine
-from rgbx_seg_ros.errors import EngineError, WeightsError
+from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.networks import build
@@ -70,6 +70,13 @@ def test_a_device_that_is_not_here_is_told_so(name, count, device, tiny_card, mo
 def test_an_unknown_engine_gets_the_nearest_name(tiny_card):
     with pytest.raises(EngineError, match="'troch' is unknown; did you mean 'torch'"):
         open_engine('troch', load_card(tiny_card))
+
+
+@pytest.mark.parametrize('name', ENGINES)
+def test_a_card_with_too_few_channels_of_x_is_told_how_many_the_network_takes(name, write_card):
+    path = write_card(x={'kind': 'thermal', 'mean': [0.5], 'std': [0.2]})
+    with pytest.raises(CardError, match="x.mean has 1 values, the network 'ms_irtnet' takes 3"):
+        open_engine(name, load_card(path), 'cpu')
 
 
 def missing(path):

@@ -17,10 +17,13 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     'plain data': {
         '', 'allocator', 'card', 'errors', 'fields', 'labels', 'metrics', 'pairing', 'parameters',
-        'resources', 'telemetry', 'worker'},
-    'torch': {'checkpoint', 'engines', 'frames', 'graph', 'networks', 'segmenter'},
+        'pickles', 'resources', 'telemetry', 'worker'},
+    'torch': {
+        'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
+        'torch_files'},
     'offline work': {
-        'augment', 'datasets', 'evaluate', 'images', 'models', 'predict', 'train'},
+        'augment', 'benchmark', 'datasets', 'evaluate', 'images', 'import_weights', 'models',
+        'predict', 'tiles', 'train'},
     'edge': {
         'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'outputs', 'replay'},
     'command line': {'__main__'},
@@ -28,7 +31,7 @@ FLOORS = {
 LIBRARIES = {
     'plain data': {'numpy', 'yaml'},
     'torch': {'safetensors', 'torch'},
-    'offline work': {'cv2', 'tqdm'},
+    'offline work': {'cv2', 'rasterio', 'tqdm'},
     'edge': {'rosbags'},
     'command line': set(),
 }

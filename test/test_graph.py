@@ -208,6 +208,35 @@ def test_x_becomes_0_to_1_within_its_range(make_card, normalization, x_type, cha
     np.testing.assert_allclose(found[0].permute(1, 2, 0).numpy(), exact, atol=1e-6)
 
 
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_network_with_one_channel_of_x_gets_the_grey_value(make_card, channels):
+    card = make_card(mean=[0.25], std=[0.5])
+    x = np.random.default_rng(0).integers(0, 256, (5, 8, channels), np.uint8)
+    _, found = Normalize(card)(torch.zeros(1, 5, 8, 3, dtype=torch.uint8), to_batch(x),
+                               torch.tensor([[0.0, 255.0]]))
+    grey = x[..., 0] if channels == 1 else x @ np.array([0.299, 0.587, 0.114])
+    assert found.shape == (1, 1, 5, 8)
+    np.testing.assert_allclose(found[0, 0].numpy(), (grey / 255 - 0.25) / 0.5, atol=1e-5)
+
+
+class Mixer(Recorder):
+    """Fuses by giving RGB back as BGR."""
+
+    def forward_with_fusion(self, rgb, x):
+        return self(rgb, x), rgb.flip(1)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
+def test_a_fused_image_comes_out_in_rgb_at_the_size_of_the_frame(make_card, size):
+    graph = SegmentationGraph(Mixer(), make_card())
+    rgb = COLORS[pattern(size)]
+    fused = run(graph, rgb, np.zeros((30, 40), np.uint8), (0.0, 255.0))[2]
+    assert (fused.shape, fused.dtype) == (rgb.shape, np.uint8)
+    pixel = max(size[0] / INPUT[0], size[1] / INPUT[1], 1)
+    inner = ~is_edge(pattern(size), math.ceil(2 * pixel))
+    assert np.abs(fused[inner].astype(int) - rgb[inner]).max() <= 1
+
+
 @pytest.mark.parametrize('value', [0, 7.5, 3e8, -3e8, 3.4e38, math.nan, math.inf])
 @pytest.mark.parametrize('normalization', ['minmax', 'auto'])
 def test_a_constant_frame_is_zero_and_never_nan(make_card, normalization, value):

@@ -195,6 +195,22 @@ def test_pictures_are_made_only_for_subscribers(stage, make_node, monkeypatch):
     assert bytes(color.data[:3]) + bytes(color.data[-3:]) == bytes([0, 0, 0, 30, 120, 255])
 
 
+def test_a_fused_image_goes_out_with_the_mask(stage, make_node, engine, write_card):
+    card = write_card(network='difusionseg', network_args={},
+                      x={'kind': 'thermal', 'mean': [0.5], 'std': [0.2]})
+    segment = engine.__call__
+    engine.__call__ = lambda self, rgb, x, x_range: (*segment(self, rgb, x, x_range), 255 - rgb)
+    make_node(model=str(card))
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(Image, 'segmentation/fused')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/fused'])
+    fused = stage.received['segmentation/fused'][0][0]
+    assert (fused.encoding, fused.height, fused.width) == ('rgb8', 48, 64)
+    assert bytes(fused.data) == (255 - RGB).tobytes()
+    assert stamps(stage, 'segmentation/fused') == stamps(stage)
+
+
 def test_camera_info_goes_out_with_the_stamp_of_the_mask(stage, make_node):
     make_node()
     stage.listen(Image, 'segmentation/mask')

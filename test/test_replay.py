@@ -349,6 +349,17 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
     assert peaks[2] < peaks[1] + frames_more * 30_000 / 4
 
 
+def test_a_fused_image_is_kept_beside_the_mask(tmp_path, tiny_card):
+    class Fusing(Engine):
+        def __call__(self, rgb, x, x_range):
+            return *super().__call__(rgb, x, x_range), 255 - rgb
+    report = replay(write_pairs(tmp_path / 'bag', 2), Segmenter(load_card(tiny_card), Fusing()))
+    masks = read(report.out, '/segmentation/mask')
+    for i, image in enumerate(read(report.out, '/segmentation/fused')):
+        assert (image.header, image.encoding) == (masks[i].header, 'rgb8')
+        np.testing.assert_array_equal(decode_rgb(image), 255 - frame(i)[0])
+
+
 def test_a_real_network_runs_from_its_card(tmp_path, tiny_card):
     bag = write_pairs(tmp_path / 'bag', 2)
     segmenter = Segmenter.from_card(tiny_card, device='cpu')

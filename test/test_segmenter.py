@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.card import list_cards, load_card
 from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.segmenter import Segmenter
 
 
@@ -51,6 +52,33 @@ def test_frames_are_not_changed(segmenter, frames):
     kept = [frame.copy() for frame in frames]
     segmenter(*frames)
     assert all(map(np.array_equal, frames, kept))
+
+
+# Name of a network: arguments and input size of a small one.
+SMALL = {
+    'ms_irtnet': ({'backbone': 'atto'}, [64, 96]),
+    'rxssnet': ({'backbone': 'atto'}, [64, 96]),
+    'mddg': ({'variant': 'b1', 'freq_size': [40, 40]}, [160, 160]),
+    'ms2mnet': ({}, [64, 64]),
+    'difusionseg': ({'backbone': 'atto'}, [64, 96]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:card 'tiny' has no weights")
+@pytest.mark.parametrize('name', NETWORKS)
+def test_every_network_runs_from_its_card_and_repeats_itself(name, write_card, frames):
+    arguments, size = SMALL[name]
+    channels = NETWORKS[name].X_CHANNELS
+    segmenter = Segmenter.from_card(write_card(
+        network=name, network_args=arguments, input_size=size,
+        x={'kind': 'thermal', 'mean': [0.5] * channels, 'std': [0.2] * channels}), device='cpu')
+    first, again = segmenter(*frames), segmenter(*frames)
+    assert first.mask.shape == (70, 90)
+    assert np.array_equal(first.mask, again.mask)
+    assert (first.fused is not None) == segmenter.fuses == (name == 'difusionseg')
+    if segmenter.fuses:
+        assert (first.fused.shape, first.fused.dtype) == ((70, 90, 3), np.uint8)
+        assert np.array_equal(first.fused, again.fused)
 
 
 @pytest.mark.parametrize('name', list_cards())

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from rgbx_seg_ros import train as module
 from rgbx_seg_ros.card import load_card
-from rgbx_seg_ros.checkpoint import load_weights
+from rgbx_seg_ros.checkpoint import load_weights, save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.frames import to_batch, x_range
 from rgbx_seg_ros.graph import SegmentationGraph
+from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.train import load_config, train
 import torch
@@ -154,6 +155,20 @@ def test_every_epoch_sees_other_crops_and_the_same_seed_the_same(data, recipe, t
         assert torch.equal(first, second)
     train(load_config(recipe(epochs=1, batch_size=4, seed=1)), data, tmp_path / 'c')
     assert not torch.equal(seen[-1][0], crops[0])
+
+
+def test_training_starts_from_a_backbone_and_leaves_the_rest_random(data, recipe, tmp_path):
+    path, config = tmp_path / 'backbone.safetensors', load_config(recipe(epochs=1))
+    card = load_card(config.card)
+    network = build(card.network, len(card.classes), **card.network_args)
+    part = {name: torch.full_like(value, 0.5) for name, value in network.state_dict().items()
+            if name.startswith('encoder_x.')}
+    save_weights(part, path, {'kind': 'backbone'})
+    run = module._Run(config, card, 1, torch.device('cpu'), path)
+    fresh = module._Run(config, card, 1, torch.device('cpu'), None)
+    for name, value in run.network.state_dict().items():
+        assert torch.equal(value, part.get(name, fresh.network.state_dict()[name])), name
+    train(config, data, tmp_path / 'out', weights=path)
 
 
 def test_a_batch_without_a_labelled_pixel_does_no_harm(data, recipe, tmp_path):

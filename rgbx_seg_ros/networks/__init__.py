@@ -5,6 +5,9 @@
 import difflib
 
 from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.difusionseg import DiFusionSeg
+from rgbx_seg_ros.networks.mddg import MDDG
+from rgbx_seg_ros.networks.ms2mnet import MS2MNet
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
 from rgbx_seg_ros.networks.rxssnet import RXSSNet
 from torch import nn
@@ -14,6 +17,9 @@ __all__ = ['build', 'NETWORKS']
 NETWORKS = {
     'ms_irtnet': MSIRTNet,
     'rxssnet': RXSSNet,
+    'mddg': MDDG,
+    'ms2mnet': MS2MNet,
+    'difusionseg': DiFusionSeg,
 }
 
 

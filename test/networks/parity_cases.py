@@ -36,10 +36,11 @@ class Case:
     """One run of an original."""
 
     def __init__(self, path):
-        self.network, self.name = path.parent.name, path.stem
+        self.network, self.name = path.parts[-3], path.stem
         self._file = np.load(path)
         self.facts = json.loads(str(self._file['case']))
         self.outputs = self.facts['outputs']
+        self.input_scale = self.facts.get('input_scale', 1.0)
 
     def __str__(self):
         return f'{self.network}-{self.name}'
@@ -66,9 +67,11 @@ class Case:
 
     def inputs(self, dtype=torch.float32):
         """Return the inputs of the run by name: rgb, x and, where one is needed, noise."""
-        salt, scale = self.facts.get('image_salt', ''), self.facts.get('input_scale', 1.0)
-        return {name: scale * torch.from_numpy(image(name, tuple(shape), salt)).to(dtype)
-                for name, shape in self.facts['inputs'].items()}
+        salt = self.facts.get('image_salt', '')
+        images = {name: image(name, tuple(shape), salt)
+                  for name, shape in self.facts['inputs'].items()}
+        return {name: self.input_scale * torch.from_numpy(values).to(dtype)
+                for name, values in images.items()}
 
     def output(self, name):
         """Return the values kept of an output, and a function that takes the same ones of ours."""
@@ -113,4 +116,4 @@ def _filled(entry):
     return values + entry['fill_add'] if 'fill_add' in entry else values
 
 
-CASES = [Case(path) for network in NETWORKS for path in sorted((DATA / network).glob('*.npz'))]
+CASES = [Case(path) for network in NETWORKS for path in sorted(DATA.glob(f'{network}/runs/*'))]

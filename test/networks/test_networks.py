@@ -2,72 +2,135 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every network of the registry does, whatever is inside it."""
 
+import contextlib
 import copy
+from typing import NamedTuple
 
 import pytest
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
+from rgbx_seg_ros.networks.mddg_fusion import DivergenceMask
+from rgbx_seg_ros.networks.mix_transformer import MIT
 import torch
 
-# Name of a network: the sizes it comes in, the smallest first.
-BACKBONES = {'ms_irtnet': tuple(CONVNEXTV2), 'rxssnet': tuple(CONVNEXTV2)}
 CLASSES = 5
 
 
+class Trial(NamedTuple):
+    """How a network is tried out: a small variant at small sizes, so that the tests are quick."""
+
+    variants: list[dict]
+    """Arguments of all its variants; the first one is the one tried."""
+    sizes: list[tuple[int, int]]
+    """Heights and widths it must take; the first one is that of most tests."""
+
+
+_BACKBONES = [{'backbone': name} for name in CONVNEXTV2]
+TRIALS = {
+    'ms_irtnet': Trial(_BACKBONES, [(64, 96), (32, 32), (33, 47), (250, 333), (600, 800)]),
+    'rxssnet': Trial(_BACKBONES, [(64, 96), (32, 32), (33, 47), (250, 333), (600, 800)]),
+    'mddg': Trial([{'variant': name, 'freq_size': (40, 80)} for name in MIT],
+                  [(160, 320), (157, 318)]),
+    'ms2mnet': Trial([{}], [(64, 96), (32, 32), (33, 47), (250, 333)]),
+    'difusionseg': Trial(
+        # Stochastic depth would leave a block of two images without a gradient now and then.
+        [{'variant': name, 'backbone': size, 'drop_path': 0.0}
+         for name in ('mfd', 'msrs', 'fmb') for size in CONVNEXT],
+        [(64, 96), (32, 32), (33, 47), (118, 131)]),
+}
+
+
 @pytest.fixture(scope='module', params=NETWORKS)
-def net(request):
-    """Return the smallest variant of a network, in eval mode, with random weights."""
+def name(request):
+    """Return the name of a network."""
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def net(name):
+    """Return the first variant of a network, in eval mode, with random weights."""
     torch.manual_seed(0)
-    return build(request.param, CLASSES, backbone=BACKBONES[request.param][0]).eval()
+    return build(name, CLASSES, **TRIALS[name].variants[0]).eval()
 
 
-def pair(count, height, width, seed=1):
+@pytest.fixture(scope='module')
+def size(name):
+    """Return the size at which the network is tried."""
+    return TRIALS[name].sizes[0]
+
+
+def pair(net, count, size, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(2, count, 3, height, width, generator=generator).unbind(0)
+    return torch.randn(count, 3 + net.X_CHANNELS, *size, generator=generator).split(
+        (3, net.X_CHANNELS), dim=1)
+
+
+@contextlib.contextmanager
+def decisions_kept(net):
+    """
+    Let MDDG mix the same half of the pixels in every pass that it mixes in the first one.
+
+    Which pixels belong to it hangs on the last bits, and one of them moves the logits more than
+    all rounding does.
+    """
+    first = {}
+
+    def keep(module, args, out):
+        return first.setdefault(module, out).to(out.dtype)
+
+    hooks = [module.register_forward_hook(keep) for module in net.modules()
+             if isinstance(module, DivergenceMask)]
+    yield
+    for hook in hooks:
+        hook.remove()
 
 
 @pytest.mark.parametrize(
-    ('name', 'backbone'), [(name, size) for name in NETWORKS for size in BACKBONES[name]])
-def test_every_backbone_size_gives_logits_at_input_size(name, backbone):
+    ('name', 'variant'), [(name, v) for name in NETWORKS for v in TRIALS[name].variants], ids=str)
+def test_every_variant_gives_logits_at_input_size(name, variant):
+    size = TRIALS[name].sizes[0]
     with torch.device('meta'):
-        net = build(name, CLASSES, backbone=backbone)
-        rgb, x = torch.empty(2, 2, 3, 64, 96)
-        assert net(rgb, x).shape == (2, CLASSES, 64, 96)
+        net = build(name, CLASSES, **variant)
+        assert net(*pair(net, 2, size)).shape == (2, CLASSES, *size)
 
 
-@pytest.mark.parametrize('size', [(32, 32), (33, 47), (100, 130), (250, 333), (600, 800)])
-def test_any_size_from_32_pixels_on_gives_finite_logits_at_input_size(net, size):
+@pytest.mark.parametrize(
+    ('name', 'size'), [(name, size) for name in NETWORKS for size in TRIALS[name].sizes],
+    indirect=['name'], ids=str)
+def test_sizes_of_all_kinds_give_finite_logits_at_input_size(net, size):
     with torch.inference_mode():
-        logits = net(*pair(1, *size))
+        logits = net(*pair(net, 1, size))
     assert logits.shape == (1, CLASSES, *size)
     assert logits.isfinite().all()
 
 
-def test_a_batch_of_two_equals_two_batches_of_one(net):
-    rgb, x = pair(2, 64, 96)
+def test_a_batch_of_two_equals_two_batches_of_one(net, size):
+    rgb, x = pair(net, 2, size)
     with torch.inference_mode():
         both = net(rgb, x)
         each = torch.cat([net(rgb[i:i + 1], x[i:i + 1]) for i in range(2)])
-    torch.testing.assert_close(both, each, rtol=0, atol=1e-5)
+    torch.testing.assert_close(both, each, rtol=0, atol=float(2e-5 * each.std()))
 
 
-def test_both_images_reach_the_logits(net):
-    rgb, x = pair(1, 64, 96)
-    other_rgb, other_x = pair(1, 64, 96, seed=2)
+def test_both_images_reach_the_logits(net, size):
+    rgb, x = pair(net, 1, size)
+    other_rgb, other_x = pair(net, 1, size, seed=2)
     with torch.inference_mode():
         logits = net(rgb, x)
-        assert (net(other_rgb, x) - logits).abs().max() > 1e-3
-        assert (net(rgb, other_x) - logits).abs().max() > 1e-3
+        spread = logits.std()
+        assert (net(other_rgb, x) - logits).abs().max() > 0.1 * spread
+        assert (net(rgb, other_x) - logits).abs().max() > 0.1 * spread
 
 
-def test_a_training_step_gives_every_parameter_a_finite_gradient(net):
+def test_a_training_step_gives_every_parameter_a_finite_gradient(net, size):
     # The forward passes in inference mode above must not spoil what is kept for later ones.
     with torch.inference_mode():
-        net(*pair(2, 64, 96))
+        net(*pair(net, 2, size))
     net.train()
     torch.manual_seed(0)
-    net(*pair(2, 64, 96)).square().mean().backward()
+    net(*pair(net, 2, size)).square().mean().backward()
     wrong = [name for name, p in net.named_parameters()
              if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
     net.zero_grad()
@@ -75,45 +138,49 @@ def test_a_training_step_gives_every_parameter_a_finite_gradient(net):
     assert wrong == []
 
 
-def test_half_precision_follows_float32(net):
-    rgb, x = pair(1, 32, 32)  # half precision is slow on a CPU
-    with torch.no_grad():
+def test_half_precision_follows_float32(net, name):
+    rgb, x = pair(net, 1, min(TRIALS[name].sizes))  # half precision is slow on a CPU
+    net = copy.deepcopy(net)
+    with torch.no_grad(), decisions_kept(net):
         exact = net(rgb, x)
-        half = copy.deepcopy(net).half()(rgb.half(), x.half())
         with torch.autocast('cpu', torch.bfloat16):
             mixed = net(rgb, x)
+        half = net.half()(rgb.half(), x.half())
     spread = exact.std()
     assert half.dtype == torch.float16
     assert (half - exact).abs().max() < 0.05 * spread
     assert (mixed - exact).abs().max() < 0.5 * spread
 
 
-def test_an_exported_program_gives_the_same_logits(net):
-    rgb, x = pair(1, 64, 96)
+def test_an_exported_program_gives_the_same_logits(net, size):
+    rgb, x = pair(net, 1, size)
     with torch.no_grad():
         program = torch.export.export(net, (rgb, x))
-        torch.testing.assert_close(program.module()(rgb, x), net(rgb, x), rtol=0, atol=1e-5)
+        wanted = net(rgb, x)
+        torch.testing.assert_close(program.module()(rgb, x), wanted, rtol=0,
+                                   atol=float(2e-5 * wanted.std()))
     assert not any(node.meta['val'].is_complex() for node in program.graph.nodes
                    if isinstance(node.meta.get('val'), torch.Tensor))
 
 
 @pytest.mark.parametrize(('rgb', 'x', 'said'), [
-    ((1, 3, 64, 64), (1, 1, 64, 64), r'^x has the shape \(1, 1, 64, 64\), needed is \(N, 3, H'),
-    ((1, 4, 64, 64), (1, 3, 64, 64), r'^rgb has the shape \(1, 4, 64, 64\), needed is \(N, 3, H'),
-    ((3, 64, 64), (3, 64, 64), r'^rgb has the shape \(3, 64, 64\), needed is \(N, 3, H, W\)'),
-    ((1, 3, 31, 64), (1, 3, 31, 64), r'shape \(1, 3, 31, 64\): a side is shorter than 32 pixels'),
-    ((1, 3, 64, 64), (1, 3, 64, 96), r'rgb has .*\(1, 3, 64, 64\), but x \(1, 3, 64, 96\)'),
-    ((1, 3, 64, 64), (2, 3, 64, 64), r'rgb has .*\(1, 3, 64, 64\), but x \(2, 3, 64, 64\)'),
+    ((1, 3, 64, 64), (1, 2, 64, 64), r'^x has the shape \(1, 2, 64, 64\), needed is \(N, [13], H'),
+    ((1, 4, 64, 64), (1, 0, 64, 64), r'^rgb has the shape \(1, 4, 64, 64\), needed is \(N, 3, H'),
+    ((3, 64, 64), (0, 64, 64), r'^rgb has the shape \(3, 64, 64\), needed is \(N, 3, H, W\)'),
+    ((1, 3, 31, 64), (1, 0, 31, 64), r'shape \(1, 3, 31, 64\): a side is shorter than 32 pixels'),
+    ((1, 3, 64, 64), (1, 0, 64, 96), r'rgb has .*\(1, 3, 64, 64\), but x \(1, [13], 64, 96\)'),
+    ((1, 3, 64, 64), (2, 0, 64, 64), r'rgb has .*\(1, 3, 64, 64\), but x \(2, [13], 64, 64\)'),
 ])
 def test_inputs_of_a_wrong_shape_are_named(net, rgb, x, said):
+    x = [side or net.X_CHANNELS for side in x]
     with pytest.raises(FrameError, match=said):
         net(torch.zeros(rgb), torch.zeros(x))
 
 
 def test_raw_bytes_are_refused(net):
-    image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    rgb, x = (image.to(torch.uint8) for image in pair(net, 1, (64, 64)))
     with pytest.raises(FrameError, match='rgb is torch.uint8, needed are normalised'):
-        net(image, image)
+        net(rgb, x)
 
 
 def test_an_unknown_network_is_told_the_nearest_name():
@@ -121,9 +188,15 @@ def test_an_unknown_network_is_told_the_nearest_name():
         build('rxsnet', CLASSES)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
-def test_an_unknown_argument_or_backbone_is_named(name):
-    with pytest.raises(CardError, match="'huge', allowed are: atto, femto"):
-        build(name, CLASSES, backbone='huge')
+def test_an_unknown_argument_is_named(name):
     with pytest.raises(CardError, match=f'network {name!r} does not take .*depth'):
         build(name, CLASSES, depth=3)
+
+
+@pytest.mark.parametrize(('name', 'argument'), [
+    (name, argument) for name in NETWORKS for argument in TRIALS[name].variants[0]
+    if argument in ('backbone', 'variant')])
+def test_an_unknown_variant_is_told_what_there_is(name, argument):
+    known = TRIALS[name].variants[-1][argument]
+    with pytest.raises(CardError, match=f"{argument} is 'huge', allowed are: .*{known}"):
+        build(name, CLASSES, **{argument: 'huge'})

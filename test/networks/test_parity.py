@@ -73,7 +73,7 @@ def run(request):
 
 def runs_with(condition):
     """Run a test for the cases of which `condition` is true."""
-    return pytest.mark.parametrize('run', filter(condition, CASES), ids=str, indirect=True)
+    return pytest.mark.parametrize('run', [*filter(condition, CASES)], ids=str, indirect=True)
 
 
 @pytest.mark.parametrize('name', NETWORKS)
@@ -123,7 +123,7 @@ def test_intermediates_have_the_originals_fingerprints(run):
     for name, theirs in run.case.stages().items():
         ours = Fingerprint.of(run.seen[name])
         assert ours.shape == theirs.shape, name
-        scale = max(1.0, theirs.std)
+        scale = max(1.0, theirs.std) * run.case.input_scale
         for part, tolerance in (('mean', 2e-6), ('std', 2e-6), ('first64', 1e-4)):
             np.testing.assert_allclose(getattr(ours, part), getattr(theirs, part), rtol=0,
                                        atol=tolerance * scale, err_msg=f'{name} {part}')

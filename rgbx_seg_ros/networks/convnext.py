@@ -1,0 +1,88 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+ConvNeXt as a backbone: four feature maps at strides 4, 8, 16 and 32.
+
+Paper: Liu et al., "A ConvNet for the 2020s", CVPR 2022. Parameter names follow the published
+ImageNet checkpoints, which are under MIT; those have no norms behind the stages.
+"""
+
+from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.layers import LayerNorm2d
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+CONVNEXT = {
+    # name: (blocks per stage, channels per stage); the four smallest are sizes of ConvNeXt V2
+    'atto': ((2, 2, 6, 2), (40, 80, 160, 320)),
+    'femto': ((2, 2, 6, 2), (48, 96, 192, 384)),
+    'pico': ((2, 2, 6, 2), (64, 128, 256, 512)),
+    'nano': ((2, 2, 8, 2), (80, 160, 320, 640)),
+    'tiny': ((3, 3, 9, 3), (96, 192, 384, 768)),
+    'small': ((3, 3, 27, 3), (96, 192, 384, 768)),
+    'base': ((3, 3, 27, 3), (128, 256, 512, 1024)),
+    'large': ((3, 3, 27, 3), (192, 384, 768, 1536)),
+}
+
+
+class Block(nn.Module):
+    """
+    Depthwise 7x7, layer norm, pointwise expansion by four, layer scale, and a residual.
+
+    In training the residual branch of a sample is dropped with the probability `drop_path`, and
+    the branches that stay are scaled up for it (stochastic depth).
+    """
+
+    def __init__(self, channels: int, drop_path: float):
+        super().__init__()
+        self.drop_path = drop_path
+        self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.pwconv2 = nn.Linear(4 * channels, channels)
+        self.gamma = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x):
+        t = self.dwconv(x).permute(0, 2, 3, 1)  # N H W C
+        t = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(t))))
+        if self.training and self.drop_path:
+            keep = 1.0 - self.drop_path
+            t = t * (t.new_empty(len(t), 1, 1, 1).bernoulli_(keep) / keep)
+        return x + t.permute(0, 3, 1, 2)
+
+
+class ConvNeXt(nn.Module):
+    """
+    The backbone of size `name`, one of `CONVNEXT`.
+
+    Takes (N, in_channels, H, W), both sides at least 32, and returns the outputs of the four
+    stages, each through a norm of its own, (N, channels[i], H / 2**(i+2), W / 2**(i+2)), rounded
+    down. `channels` lists their widths. `drop_path` is the rate of stochastic depth in the last
+    block; it rises linearly from zero in the first.
+    """
+
+    def __init__(self, name: str = 'tiny', in_channels: int = 3, drop_path: float = 0.0):
+        super().__init__()
+        if name not in CONVNEXT:
+            raise CardError(f'backbone is {name!r}, allowed are: {", ".join(CONVNEXT)}')
+        depths, self.channels = CONVNEXT[name]
+        rates = iter([drop_path * i / (sum(depths) - 1) for i in range(sum(depths))])
+        self.downsample_layers = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for i, (depth, width) in enumerate(zip(depths, self.channels, strict=True)):
+            if i == 0:
+                down = [nn.Conv2d(in_channels, width, 4, stride=4), LayerNorm2d(width, eps=1e-6)]
+            else:
+                below = self.channels[i - 1]
+                down = [LayerNorm2d(below, eps=1e-5), nn.Conv2d(below, width, 2, stride=2)]
+            self.downsample_layers.append(nn.Sequential(*down))
+            self.stages.append(nn.Sequential(*(Block(width, next(rates)) for _ in range(depth))))
+        self.norms = nn.ModuleList(LayerNorm2d(width, eps=1e-6) for width in self.channels)
+
+    def forward(self, x) -> list[torch.Tensor]:
+        maps = []
+        for down, stage, norm in zip(self.downsample_layers, self.stages, self.norms, strict=True):
+            x = stage(down(x))
+            maps.append(norm(x))
+        return maps
