@@ -61,6 +61,8 @@ setup(
         'tqdm>=4.57',
     ],
     extras_require={
+        # Aerial images and other large ones, read and written in pieces.
+        'large-images': ['rasterio>=1.3'],
         # ROS 2 from PyPI, for a machine without a distribution. On a robot ROS comes from apt.
         'ros': [
             'ros-kilted-diagnostic-msgs>=5.5,<6',
@@ -83,6 +85,7 @@ setup(
             'hypothesis',
             'pytest>=6.2',
             'pytest-timeout',
+            'rasterio',
             'ruff',
         ],
     },

@@ -223,15 +223,15 @@ def test_weights_beside_the_card_come_before_imported_ones(write_card, users_fol
 
 @pytest.mark.parametrize(('variables', 'folder'), [
     ({'RGBX_SEG_MODELS': '/a', 'XDG_DATA_HOME': '/b'}, '/a'),
-    ({'RGBX_SEG_MODELS': '~/a'}, '/home/me/a'),
+    ({'RGBX_SEG_MODELS': '~/a'}, '/nest/a'),
     ({'RGBX_SEG_MODELS': '', 'XDG_DATA_HOME': '/b'}, '/b/rgbx_seg_ros/models'),
-    ({'XDG_DATA_HOME': 'b'}, '/home/me/.local/share/rgbx_seg_ros/models'),
-    ({}, '/home/me/.local/share/rgbx_seg_ros/models'),
+    ({'XDG_DATA_HOME': 'b'}, '/nest/.local/share/rgbx_seg_ros/models'),
+    ({}, '/nest/.local/share/rgbx_seg_ros/models'),
 ])
 def test_imported_weights_of_a_shipped_card_belong_to_the_user(variables, folder, monkeypatch):
     for name in ('RGBX_SEG_MODELS', 'XDG_DATA_HOME'):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {'HOME': '/home/me', **variables}.items():
+    for name, value in {'HOME': '/nest', **variables}.items():
         monkeypatch.setenv(name, value)
     card = load_card('rxssnet_mfnet')
     assert card.import_path == Path(folder, 'rxssnet_mfnet.safetensors')

@@ -30,6 +30,37 @@ def test_overlay_and_mask_are_those_of_the_segmenter(pair, tiny_card, tmp_path, 
     assert f'{overlay}: background' in out and f'car {share:.1f} %' in out and 'on cpu' in out
 
 
+@pytest.mark.filterwarnings("ignore:card 'tiny' has no weights")
+def test_a_fused_image_is_written_where_the_network_makes_one(
+        pair, tiny_card, write_card, tmp_path, command):
+    fused = tmp_path / 'f.png'
+    code, _, err = command('predict', *pair, '-m', tiny_card, '--fused', fused)
+    assert code == 2 and "'ms_irtnet' makes no fused image" in err
+    card = write_card(network='difusionseg', network_args={'backbone': 'atto', 'steps': 1},
+                      x={'kind': 'thermal', 'mean': [0.5], 'std': [0.2]})
+    code, *_ = command('predict', *pair, '-m', card, '-o', tmp_path / 'o.png',
+                       '--fused', fused, '--device', 'cpu')
+    assert code == 0
+    assert read_rgb(fused).shape == read_rgb(pair[0]).shape
+
+
+@pytest.mark.filterwarnings("ignore:card 'tiny' has no weights")
+def test_a_card_with_a_window_takes_an_image_of_any_size(write_card, tmp_path, command):
+    pytest.importorskip('rasterio', reason='large images need rasterio')
+    card = write_card(input_size=[64, 64], window={'size': 64, 'stride': 48})
+    rgb, x, mask = (tmp_path / name for name in ('rgb.png', 'x.tif', 'mask.png'))
+    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
+    write_image(rgb, image)
+    write_image(x, image[..., 0])
+    code, out, _ = command('predict', rgb, x, '-m', card, '-o', tmp_path / 'o.png',
+                           '--mask', mask, '--device', 'cpu')
+    assert code == 0
+    ids = read_image(mask)
+    assert ids.shape == (100, 150)
+    assert f'car {100 * (ids == 1).mean():.1f} %' in out
+    assert read_rgb(tmp_path / 'o.png').shape == (100, 150, 3)
+
+
 def test_an_image_is_written_as_it_is_read(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
     for image in (rgb, rgb[..., 0], rgb[..., 0].astype(np.uint16) * 200):

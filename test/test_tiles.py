@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-rasterio = pytest.importorskip('rasterio')
+rasterio = pytest.importorskip('rasterio', reason='large images need rasterio')
 
 pytestmark = pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
 SIZE, STRIDE = 32, 12
@@ -232,5 +232,5 @@ def test_a_result_that_cannot_be_written_is_told(card, pair, tmp_path, path, sai
 
 def test_a_missing_rasterio_is_told_with_what_to_install(card, pair, monkeypatch):
     monkeypatch.setitem(sys.modules, 'rasterio', None)
-    with pytest.raises(DataError, match='pip install rasterio'):
+    with pytest.raises(DataError, match=r"pip install 'rgbx_seg_ros\[large-images\]'"):
         segment_tiles(Tiny(), card(), *pair, progress=False)

@@ -12,6 +12,7 @@ from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.networks import build
 import torch
+from torch import nn
 
 
 class TorchEngine:
@@ -37,6 +38,11 @@ class TorchEngine:
         if not self._half:
             return f'{self._device} float32'
         return f'{self._device} ({torch.cuda.get_device_name(self._device)}) float16'
+
+    @property
+    def network(self) -> nn.Module:
+        """The network alone, in eval mode and on its device."""
+        return self._graph.network
 
     @torch.inference_mode()
     def __call__(self, rgb, x, x_range):

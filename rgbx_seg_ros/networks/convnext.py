@@ -8,7 +8,7 @@ ImageNet checkpoints, which are under MIT; those have no norms behind the stages
 """
 
 from rgbx_seg_ros.errors import CardError
-from rgbx_seg_ros.networks.layers import LayerNorm2d
+from rgbx_seg_ros.networks.layers import DropPath, LayerNorm2d
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,26 +30,22 @@ class Block(nn.Module):
     """
     Depthwise 7x7, layer norm, pointwise expansion by four, layer scale, and a residual.
 
-    In training the residual branch of a sample is dropped with the probability `drop_path`, and
-    the branches that stay are scaled up for it (stochastic depth).
+    `drop_path` is the probability of stochastic depth in training.
     """
 
     def __init__(self, channels: int, drop_path: float):
         super().__init__()
-        self.drop_path = drop_path
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.pwconv2 = nn.Linear(4 * channels, channels)
         self.gamma = nn.Parameter(torch.ones(channels))
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x):
         t = self.dwconv(x).permute(0, 2, 3, 1)  # N H W C
         t = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(t))))
-        if self.training and self.drop_path:
-            keep = 1.0 - self.drop_path
-            t = t * (t.new_empty(len(t), 1, 1, 1).bernoulli_(keep) / keep)
-        return x + t.permute(0, 3, 1, 2)
+        return x + self.drop_path(t).permute(0, 3, 1, 2)
 
 
 class ConvNeXt(nn.Module):

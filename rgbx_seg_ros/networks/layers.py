@@ -120,6 +120,25 @@ class Tables(nn.Module):
         return table
 
 
+class DropPath(nn.Module):
+    """
+    Stochastic depth: drop the branch of a residual in training, for each sample by itself.
+
+    `share` is the probability. The branches that stay are scaled up for those that do not.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x):  # N ...
+        if not self.training or self.share == 0.0:
+            return x
+        kept = 1.0 - self.share
+        mask = x.new_empty(x.shape[:1] + (1,) * (x.dim() - 1))
+        return x * (mask.bernoulli_(kept) / kept)
+
+
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of each pixel of a map (N, C, H, W)."""
 

@@ -9,12 +9,12 @@ head, K directions, S states. See mddg.py for the origin.
 
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
+    DropPath,
     LayerNorm2d,
     to_map,
     to_tokens,
     without_autocast,
 )
-from rgbx_seg_ros.networks.mix_transformer import DropPath
 from rgbx_seg_ros.networks.operators.neighborhood import NeighborhoodAttention
 from rgbx_seg_ros.networks.operators.scan import selective_scan
 from rgbx_seg_ros.networks.operators.topk import smallest_share

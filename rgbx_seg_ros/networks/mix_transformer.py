@@ -9,7 +9,7 @@ weights are under NVIDIA's non-commercial licence.
 """
 
 from rgbx_seg_ros.errors import CardError
-from rgbx_seg_ros.networks.layers import to_map, to_tokens
+from rgbx_seg_ros.networks.layers import DropPath, to_map, to_tokens
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -26,21 +26,6 @@ CHANNELS = (64, 128, 320, 512)
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 DROP_PATH = 0.1
-
-
-class DropPath(nn.Module):
-    """In training, drop the branch of a residual for each sample with the probability `share`."""
-
-    def __init__(self, share: float):
-        super().__init__()
-        self.share = share
-
-    def forward(self, x):
-        if not self.training or self.share == 0.0:
-            return x
-        kept = 1.0 - self.share
-        mask = torch.empty(x.shape[:1] + (1,) * (x.dim() - 1), dtype=x.dtype, device=x.device)
-        return x * mask.bernoulli_(kept) / kept
 
 
 class PatchEmbed(nn.Module):

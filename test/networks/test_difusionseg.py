@@ -181,5 +181,5 @@ def test_stochastic_depth_drops_whole_branches_and_scales_up_the_others():
 def test_stochastic_depth_rises_from_zero_to_its_rate_over_all_blocks():
     with torch.device('meta'):
         backbone = DiFusionSeg(CLASSES).backbone
-    rates = torch.tensor([block.drop_path for stage in backbone.stages for block in stage])
+    rates = torch.tensor([block.drop_path.share for stage in backbone.stages for block in stage])
     torch.testing.assert_close(rates, torch.linspace(0, 0.4, 18))

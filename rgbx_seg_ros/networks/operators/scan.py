@@ -59,7 +59,9 @@ def _scan(exp, u, delta, a, b, c, d):
     for delta_l, delta_u, b_l, c_l in steps:
         if state is None:
             state = delta_u * b_l  # N K h S P
-        else:
+        elif torch.is_grad_enabled():
             state = torch.addcmul(exp(delta_l * a) * state, delta_u, b_l)
+        else:  # a quarter faster, but a gradient would need every state
+            state.mul_(exp(delta_l * a)).addcmul_(delta_u, b_l)
         out.append((c_l * state).sum(3))
     return torch.stack(out, dim=3) + d[..., None, None] * u
