@@ -14,11 +14,13 @@ from rgbx_seg_ros.errors import RgbxSegError
 COMMANDS = {
     # verb: (module with add_arguments and main, what it does)
     'models': ('models', 'list the models, or show the card of one'),
+    'import-weights': ('import_weights', 'turn a published checkpoint into weights for a card'),
     'predict': ('predict', 'segment image files'),
     'evaluate': ('evaluate', 'score a model on a folder with labels'),
     'train': ('train', 'train the network of a card'),
     'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
+    'benchmark': ('benchmark', 'compare what the networks cost on this machine'),
     'demo': ('demo', 'run the live node on bundled night-time frames'),
 }
 

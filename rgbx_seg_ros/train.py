@@ -13,7 +13,7 @@ import time
 import numpy as np
 from rgbx_seg_ros.augment import Augment
 from rgbx_seg_ros.card import Card, load_card
-from rgbx_seg_ros.checkpoint import load_into, load_weights, save_weights
+from rgbx_seg_ros.checkpoint import save_weights, start_from
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
@@ -123,8 +123,9 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu',
     """
     Train on the pairs below `data` and return the path of the weights, written below `out`.
 
-    `weights` is a safetensors file of the same network to start from; None: random weights. The
-    state is written after each epoch to `out/last.pt`; a run that finds one goes on from it.
+    `weights` is a safetensors file of the same network, or of a backbone of it, to start from;
+    None: random weights. The state is written after each epoch to `out/last.pt`; a run that finds
+    one goes on from it.
     """
     card = load_card(config.card)
     crops = _Crops(FolderDataset(data, config.exclude), config, card)
@@ -170,7 +171,7 @@ class _Run:
         self.epoch = 0
         network = build(card.network, len(card.classes), **card.network_args)
         if weights is not None:
-            load_into(network, load_weights(weights), weights)
+            start_from(network, weights)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.normalize = Normalize(card).to(self.device)
@@ -263,7 +264,8 @@ def add_arguments(parser):
     parser.add_argument('--out', metavar='FOLDER', required=True, type=Path,
                         help='folder for the weights and the state; a run found there goes on')
     parser.add_argument('--weights', metavar='FILE', type=Path,
-                        help='safetensors to start from (default: random weights)')
+                        help='safetensors to start from, of the network or of a backbone of it '
+                             '(default: random weights)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
 
 

@@ -296,7 +296,7 @@ def test_a_tensor_never_reaches_beyond_its_storage(tmp_path, size, stride, offse
 
 @FORMATS
 def test_tensors_and_parameters_with_attributes_are_read(tmp_path, zipped):
-    state = {'a': torch.ones(2), 'b': nn.Parameter(torch.ones(3)), 'c': nn.Parameter(torch.ones(4))}
+    state = {'a': torch.ones(2), 'b': nn.Parameter(torch.ones(3)), 'c': nn.Linear(1, 1).weight}
     state['a'].note = state['b'].note = 'an attribute'
     assert_same(load(save(state, tmp_path / 'a.pth', zipped))[1], state)
 

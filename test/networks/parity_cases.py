@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fill import fill, image
 import numpy as np
-from rgbx_seg_ros.checkpoint import convert_state_dict, load_into
+from rgbx_seg_ros.checkpoint import load_into, load_weights
+from rgbx_seg_ros.import_weights import import_weights
 from rgbx_seg_ros.networks import build, NETWORKS
 import torch
 
@@ -46,7 +47,7 @@ class Case:
         return f'{self.network}-{self.name}'
 
     def authors_state(self):
-        """Return a state dict under the authors' names: a checkpoint of theirs, but for values."""
+        """Return a state dict under the authors' names, as their checkpoints hold it."""
         removed, shapes = self.facts.get('removed', ()), dict(self.facts.get('shapes', {}))
         state = {}
         for entry in keys_of(self.network):
@@ -57,12 +58,15 @@ class Case:
         state.update((key, _filled({'key': key, 'shape': shape})) for key, shape in shapes.items())
         return state
 
-    def build(self):
-        """Return our network with the weights of the run."""
-        arguments = self.facts['network_args']
-        net = build(self.network, self.facts['num_classes'], **arguments)
-        state = convert_state_dict(self.network, self.authors_state(), **arguments)
-        load_into(net, state, 'fill')
+    def build(self, folder):
+        """Return our network with the weights of the run, imported in `folder` as a user does."""
+        theirs, ours = folder / 'theirs.pth', folder / 'ours.safetensors'
+        torch.save({'state_dict': self.authors_state()}, theirs)
+        import_weights(theirs, ours, self.network)
+        net = build(self.network, self.facts['num_classes'], **self.facts['network_args'])
+        load_into(net, load_weights(ours), ours)
+        for path in (theirs, ours):  # half a gigabyte each
+            path.unlink()
         return net.eval()
 
     def inputs(self, dtype=torch.float32):

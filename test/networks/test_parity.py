@@ -3,7 +3,8 @@
 """
 Every network equals its original: names, logits and intermediates.
 
-A new network adds the runs of its original to data/parity/ and its line to `STAGES`.
+Its weights come out of a checkpoint like the authors', through the import that a user runs. A new
+network adds the runs of its original to data/parity/ and its line to `STAGES`.
 """
 
 from collections import Counter
@@ -58,10 +59,10 @@ def watch(net, network, names, forced):
 
 
 @pytest.fixture(scope='module', params=CASES, ids=str)
-def run(request):
+def run(request, tmp_path_factory):
     """Return a run of an original, and what our network makes of the same weights and inputs."""
     case = request.param
-    net, forced = case.build(), case.forced()
+    net, forced = case.build(tmp_path_factory.mktemp('weights')), case.forced()
     seen, hooks = watch(net, case.network, [*case.stages(), *forced],
                         {name: mask for name, (mask, _) in forced.items()})
     with torch.inference_mode():

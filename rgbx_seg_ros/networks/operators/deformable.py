@@ -6,7 +6,7 @@ The sampling of multi-scale deformable attention, on one scale.
 Paper: Zhu et al., Deformable DETR, ICLR 2021, equation 2.
 """
 
-from rgbx_seg_ros.networks.layers import at_least_float32, without_autocast
+from rgbx_seg_ros.networks.layers import at_least_float32
 import torch
 from torch.nn import functional as F
 
@@ -33,10 +33,9 @@ def deformable_sampling(value: torch.Tensor, locations: torch.Tensor,
 def _grid_sample(value, locations, weights):
     heads = value.shape[1]
     grid = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # N·h L points 2
-    with without_autocast(value):
-        samples = F.grid_sample(
-            value.flatten(0, 1), grid, mode='bilinear', padding_mode='zeros',
-            align_corners=False)  # N·h d L points
+    samples = F.grid_sample(
+        value.flatten(0, 1), grid, mode='bilinear', padding_mode='zeros',
+        align_corners=False)  # N·h d L points
     out = (samples * weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1)  # N·h d L
     return out.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)
 
@@ -53,9 +52,8 @@ def _bags(value, locations, weights):
     shares = torch.cat((to_top * to_left, to_top * to_right,
                         to_bottom * to_left, to_bottom * to_right), dim=-1)
     table = value.flatten(3).transpose(2, 3).reshape(-1, depth)  # N·h·H·W d
-    with without_autocast(value):
-        out = F.embedding_bag(
-            pixels.flatten(0, 2), table, per_sample_weights=shares.flatten(0, 2), mode='sum')
+    out = F.embedding_bag(
+        pixels.flatten(0, 2), table, per_sample_weights=shares.flatten(0, 2), mode='sum')
     return out.view(n, -1, heads * depth)
 
 

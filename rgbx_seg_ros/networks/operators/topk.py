@@ -15,7 +15,7 @@ def smallest_share(values: torch.Tensor, share: float) -> torch.Tensor:
     each item is ranked on its own, and `share` lies in (0, 1]. Entries that tie with the last one
     chosen are chosen as well, so a mask can have more ones. The mask has no gradient.
     """
-    flat = values.detach().flatten(1)  # N n
+    flat = values.flatten(1)  # N n
     count = math.ceil(share * flat.shape[1])
     threshold = flat.topk(count, dim=1, largest=False, sorted=False).values.amax(1, keepdim=True)
     return (flat <= threshold).to(values.dtype).view_as(values)
