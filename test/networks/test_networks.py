@@ -4,42 +4,15 @@
 
 import contextlib
 import copy
-from typing import NamedTuple
 
 import pytest
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks import build, NETWORKS
-from rgbx_seg_ros.networks.convnext import CONVNEXT
-from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.mddg_fusion import DivergenceMask
-from rgbx_seg_ros.networks.mix_transformer import MIT
 import torch
+from trials import TRIALS
 
 CLASSES = 5
-
-
-class Trial(NamedTuple):
-    """How a network is tried out: a small variant at small sizes, so that the tests are quick."""
-
-    variants: list[dict]
-    """Arguments of all its variants; the first one is the one tried."""
-    sizes: list[tuple[int, int]]
-    """Heights and widths it must take; the first one is that of most tests."""
-
-
-_BACKBONES = [{'backbone': name} for name in CONVNEXTV2]
-TRIALS = {
-    'ms_irtnet': Trial(_BACKBONES, [(64, 96), (32, 32), (33, 47), (250, 333), (600, 800)]),
-    'rxssnet': Trial(_BACKBONES, [(64, 96), (32, 32), (33, 47), (250, 333), (600, 800)]),
-    'mddg': Trial([{'variant': name, 'freq_size': (40, 80)} for name in MIT],
-                  [(160, 320), (157, 318)]),
-    'ms2mnet': Trial([{}], [(64, 96), (32, 32), (33, 47), (250, 333)]),
-    'difusionseg': Trial(
-        # Stochastic depth would leave a block of two images without a gradient now and then.
-        [{'variant': name, 'backbone': size, 'drop_path': 0.0}
-         for name in ('mfd', 'msrs', 'fmb') for size in CONVNEXT],
-        [(64, 96), (32, 32), (33, 47), (118, 131)]),
-}
 
 
 @pytest.fixture(scope='module', params=NETWORKS)
