@@ -43,25 +43,29 @@ def measure(names, size: tuple[int, int], device: str = 'auto', rounds: int = 3)
     Raise FrameError for a size that a network does not take.
     """
     device = find_device(device)
+    macs = {name: count_macs(name, size) for name in names}
     networks = {name: build(name, NUM_CLASSES).eval().to(device) for name in names}
     inputs = {name: [torch.randn(1, channels, *size, device=device)
                      for channels in (3, network.X_CHANNELS)]
               for name, network in networks.items()}
     seconds = {name: [] for name in names}
-    macs = {}
     with torch.inference_mode(), tqdm(total=(rounds + 1) * len(names), unit='pass', leave=False,
                                       disable=None) as progress:
-        for name, network in networks.items():
-            with FlopCounterMode(display=False) as counter:
-                network(*inputs[name])
-            macs[name] = counter.get_total_flops() // 2
-            progress.update()
-        for _ in range(rounds):
+        for _ in range(rounds + 1):
             for name, network in networks.items():
                 seconds[name].append(_timed(network, inputs[name], device))
                 progress.update()
     return [Cost(name, sum(p.numel() for p in network.parameters()), macs[name],
-                 tuple(seconds[name])) for name, network in networks.items()]
+                 tuple(seconds[name][1:])) for name, network in networks.items()]
+
+
+def count_macs(name: str, size: tuple[int, int]) -> int:
+    """Return the multiply-adds of a network at `size` (H, W), as `Cost` has them."""
+    # Without numbers attention is made of its two products: the fused one is not counted.
+    with torch.device('meta'), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network = build(name, NUM_CLASSES).eval()
+        network(*(torch.empty(1, channels, *size) for channels in (3, network.X_CHANNELS)))
+    return counter.get_total_flops() // 2
 
 
 def _timed(network, inputs, device):

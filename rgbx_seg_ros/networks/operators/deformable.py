@@ -64,5 +64,6 @@ def _neighbors(position, length):
     second = first + 1
     to_second = (position - first) * ((second >= 0) & (second < length))
     to_first = (second - position) * ((first >= 0) & (first < length))
-    # A pixel outside has no share, and stands for any inside.
-    return (*(x.clamp(0, length - 1).int() for x in (first, second)), to_first, to_second)
+    # A pixel outside has no share, and stands for any inside. Clamped as integers, so that even
+    # NaN is one.
+    return (*(x.int().clamp(0, length - 1) for x in (first, second)), to_first, to_second)
