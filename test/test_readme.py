@@ -13,8 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
+from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.parameters import markdown_table
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -50,6 +53,9 @@ def run_rgbx_seg(words, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     if words[0] == 'demo':
         pytest.skip('test_demo runs it')
+    if words[0] == 'import-weights':
+        card = load_card(words[words.index('--card') + 1])
+        torch.save(build(card.network, len(card.classes)).state_dict(), words[1])
     if words[0] == 'train':
         # The recipe takes an hour and frames that are not here: one step of it on these.
         recipe = (ROOT / words[1]).read_text(encoding='utf-8')
