@@ -3,6 +3,7 @@
 """`rgbx-seg predict`: segment image files."""
 
 from pathlib import Path
+import textwrap
 import time
 
 import numpy as np
@@ -41,8 +42,10 @@ def main(args):
     counts = predict(args, segmenter)
     seconds = time.perf_counter() - started
     found = ', '.join(f'{label.name} {100 * counts[label.id] / counts.sum():.1f} %'
-                      for label in segmenter.labels)
-    print(f'{args.out}: {found} ({seconds:.2f} s on {segmenter.engine.device})')
+                      for label in segmenter.labels if counts[label.id])
+    print(textwrap.fill(
+        f'{args.out}: {found} ({seconds:.2f} s on {segmenter.engine.device})', 80,
+        subsequent_indent='    ', break_long_words=False, break_on_hyphens=False))
 
 
 def _predict(args, segmenter):
