@@ -8,21 +8,16 @@ ImageNet checkpoints, which are under MIT; those have no norms behind the stages
 """
 
 from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.layers import DropPath, LayerNorm2d
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 CONVNEXT = {
-    # name: (blocks per stage, channels per stage); the four smallest are sizes of ConvNeXt V2
-    'atto': ((2, 2, 6, 2), (40, 80, 160, 320)),
-    'femto': ((2, 2, 6, 2), (48, 96, 192, 384)),
-    'pico': ((2, 2, 6, 2), (64, 128, 256, 512)),
-    'nano': ((2, 2, 8, 2), (80, 160, 320, 640)),
-    'tiny': ((3, 3, 9, 3), (96, 192, 384, 768)),
+    # name: (blocks per stage, channels per stage); below tiny they are sizes of ConvNeXt V2 alone
+    **CONVNEXTV2,
     'small': ((3, 3, 27, 3), (96, 192, 384, 768)),
-    'base': ((3, 3, 27, 3), (128, 256, 512, 1024)),
-    'large': ((3, 3, 27, 3), (192, 384, 768, 1536)),
 }
 
 
