@@ -58,10 +58,11 @@ class _Boxes:
         return BoxScore(self.boxes, found, inside)
 
 
-def evaluate(segmenter: Segmenter, data: FolderDataset):
+def evaluate(segmenter: Segmenter, data: FolderDataset, lost: str | None = None):
     """
     Segment every pair of `data` and return (ConfusionMatrix, {class name: BoxScore}).
 
+    With `lost`, 'rgb' or 'x', that modality does not count, as after the failure of a sensor.
     Frames without a label count for the boxes only. Raise DataError where there is neither.
     """
     matrix = ConfusionMatrix(len(segmenter.labels))
@@ -70,7 +71,7 @@ def evaluate(segmenter: Segmenter, data: FolderDataset):
     for index in tqdm(range(len(data)), unit='pair', disable=None):
         sample = data[index]
         try:
-            mask = segmenter(sample.rgb, sample.x).mask
+            mask = segmenter(sample.rgb, sample.x, lost).mask
             if sample.label is not None:
                 with_label += 1
                 matrix.update(sample.label, mask)
@@ -97,6 +98,9 @@ def add_arguments(parser):
     parser.add_argument('--data', metavar='FOLDER', required=True, type=Path,
                         help='folder with rgb/, one of thermal/ depth/ disparity/ x/, and label/ '
                              'or boxes/')
+    parser.add_argument('--lost', choices=('rgb', 'x'),
+                        help='score the model without one modality, as after the failure of its '
+                             'sensor')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
 
@@ -107,15 +111,16 @@ def main(args):
         raise DataError(f'cannot write {str(args.json)!r}: its folder does not exist')
     data = FolderDataset(args.data)
     segmenter = Segmenter.from_card(args.model, device=args.device)
-    matrix, boxes = evaluate(segmenter, data)
-    print(f'{segmenter.card.name} on {len(data)} pairs, percent')
+    matrix, boxes = evaluate(segmenter, data, args.lost)
+    without = f' without {args.lost}' if args.lost else ''
+    print(f'{segmenter.card.name}{without} on {len(data)} pairs, percent')
     print(matrix.table(segmenter.labels.names))
     for name, score in boxes.items():
         print(f'{name}: {100 * score.found:.1f} of {score.boxes} boxes found (at least '
               f'{100 * BOX_FOUND:.0f} % covered), {100 * score.inside:.1f} of its pixels in boxes')
     if args.json:
         args.json.write_text(json.dumps({
-            'model': segmenter.card.name, 'pairs': len(data),
+            'model': segmenter.card.name, 'lost': args.lost, 'pairs': len(data),
             'mean_iou': _known(matrix.mean_iou()),
             'pixel_accuracy': _known(matrix.pixel_accuracy()),
             'iou': dict(zip(segmenter.labels.names, map(_known, matrix.iou().tolist()),

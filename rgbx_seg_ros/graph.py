@@ -60,11 +60,13 @@ class SegmentationGraph(nn.Module):
     """
     The whole way of a frame through the network `network` of `card`.
 
-    `forward(rgb, x, x_range)` takes what `Normalize` takes and returns two maps (N, H, W) uint8
-    at the size of the colour frame: the class id, and the probability of that class times 255. A
-    network with `forward_with_fusion` gives a third one, (N, H, W, 3) uint8: its fused image in
-    RGB. Both frames are scaled to fit the card's input size with the colour frame's aspect ratio
-    kept; what is left at the right and bottom is zero, the mean.
+    `forward(rgb, x, x_range, present)` takes what `Normalize` takes, and (N, 2) float32: 1 for a
+    modality that is there, 0 for one that is lost and whose mean takes the place of its frame. It
+    returns two maps (N, H, W) uint8 at the size of the colour frame, which counts if it is lost as
+    well: the class id, and the probability of that class times 255. A network with
+    `forward_with_fusion` gives a third one, (N, H, W, 3) uint8: its fused image in RGB. Both
+    frames are scaled to fit the card's input size with the colour frame's aspect ratio kept; what
+    is left at the right and bottom is zero, the mean.
     """
 
     def __init__(self, network: nn.Module, card: Card):
@@ -74,11 +76,11 @@ class SegmentationGraph(nn.Module):
         self.fuses = hasattr(network, 'forward_with_fusion')
         self.input_size = card.input_size
 
-    def forward(self, rgb, x, x_range):
+    def forward(self, rgb, x, x_range, present):
         size = rgb.shape[1:3]
         fitted = self._fitted_size(size)
-        rgb, x = self.normalize(rgb, x, x_range)
-        rgb, x = self._fit(rgb, fitted), self._fit(x, fitted)
+        frames = zip(self.normalize(rgb, x, x_range), present.unbind(1), strict=True)
+        rgb, x = (self._fit(frame * one.view(-1, 1, 1, 1), fitted) for frame, one in frames)
         if self.fuses:
             logits, fused = self.network.forward_with_fusion(rgb, x)
         else:

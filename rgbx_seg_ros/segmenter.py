@@ -63,20 +63,21 @@ class Segmenter:
         """Whether the network makes a fused image."""
         return hasattr(NETWORKS[self.card.network], 'forward_with_fusion')
 
-    def __call__(self, rgb: np.ndarray, x: np.ndarray) -> Segmentation:
+    def __call__(self, rgb: np.ndarray, x: np.ndarray, lost: str | None = None) -> Segmentation:
         """
-        Segment one pair.
+        Segment one pair; of a modality that is `lost`, 'rgb' or 'x', the frame does not count.
 
         `rgb` is (H, W, 3) uint8 in RGB order; `x` is the raw frame as stored, (H, W) or (H, W, 3)
-        of uint8, uint16 or float32, showing the same field of view, of any size. Raise FrameError
-        for anything else.
+        of uint8, uint16 or float32, showing the same field of view, of any size. The mask has the
+        size of `rgb`, also where that is lost. Raise FrameError for anything else.
         """
         started = time.perf_counter()
         check_rgb(rgb)
         check_x(x)
         limits = x_range(x, self.card.x)
         prepared = time.perf_counter()
-        mask, confidence, *fused = self.engine(rgb, x, limits)
+        present = (float(lost != 'rgb'), float(lost != 'x'))
+        mask, confidence, *fused = self.engine(rgb, x, limits, present)
         done = time.perf_counter()
         return Segmentation(mask, confidence, fused[0] if fused else None,
                             1e3 * (prepared - started), 1e3 * (done - prepared))

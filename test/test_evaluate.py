@@ -22,8 +22,8 @@ class WarmIsPerson:
 
     device = 'nowhere'
 
-    def __call__(self, rgb, x, x_range):
-        mask = np.where(x > 100, 2, 0).astype(np.uint8)
+    def __call__(self, rgb, x, x_range, present):
+        mask = np.where(x * present[1] > 100, 2, 0).astype(np.uint8)
         return mask, mask
 
 
@@ -131,3 +131,11 @@ def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, 
                            tmp_path / 'nowhere' / 'scores.json')
     assert code == 2
     assert 'its folder does not exist' in err and err.count('\n') == 1
+
+
+def test_a_model_is_scored_without_a_modality(segmenter, data):
+    both, _ = evaluate(segmenter, FolderDataset(data))
+    without_x, _ = evaluate(segmenter, FolderDataset(data), lost='x')
+    without_rgb, _ = evaluate(segmenter, FolderDataset(data), lost='rgb')
+    assert without_x.iou()[2] == 0 < both.iou()[2]
+    assert np.array_equal(without_rgb.iou(), both.iou(), equal_nan=True)

@@ -67,9 +67,10 @@ def is_edge(ids, width):
     return edge
 
 
-def run(graph, rgb, x, limits):
+def run(graph, rgb, x, limits, present=(1.0, 1.0)):
     with torch.inference_mode():
-        outputs = graph(to_batch(rgb), to_batch(x), torch.tensor([limits], dtype=torch.float32))
+        outputs = graph(to_batch(rgb), to_batch(x), torch.tensor([limits], dtype=torch.float32),
+                        torch.tensor([present]))
     return [output[0].numpy() for output in outputs]
 
 
@@ -114,6 +115,17 @@ def test_the_frame_fills_the_input_as_far_as_its_aspect_ratio_lets_it(make_card,
         torch.testing.assert_close(image[..., :height, :width],
                                    torch.full((1, 3, height, width), 200 / 255))
         assert not image[..., height:, :].any() and not image[..., width:].any()
+
+
+@pytest.mark.parametrize('lost', [0, 1], ids=['rgb', 'x'])
+def test_the_mean_takes_the_place_of_a_lost_modality(make_card, lost):
+    network = Recorder()
+    graph = SegmentationGraph(network, make_card(mean=[0.25] * 3))
+    rgb, x = np.full((*INPUT, 3), 200, np.uint8), np.full((30, 40), np.nan, np.float32)
+    run(graph, rgb, x, (0.0, 1.0), present=(float(lost != 0), float(lost != 1)))
+    seen = (network.rgb, network.x)
+    assert not seen[lost].any()
+    assert seen[1 - lost].all()
 
 
 def test_shrinking_averages_instead_of_skipping_pixels(make_card):

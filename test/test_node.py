@@ -42,7 +42,7 @@ class ThresholdEngine:
     def __init__(self, card, device):
         pass
 
-    def __call__(self, rgb, x, x_range):
+    def __call__(self, rgb, x, x_range, present):
         type(self).calls += 1
         if self.failure is not None:
             raise self.failure
@@ -199,7 +199,7 @@ def test_a_fused_image_goes_out_with_the_mask(stage, make_node, engine, write_ca
     card = write_card(network='difusionseg', network_args={},
                       x={'kind': 'thermal', 'mean': [0.5], 'std': [0.2]})
     segment = engine.__call__
-    engine.__call__ = lambda self, rgb, x, x_range: (*segment(self, rgb, x, x_range), 255 - rgb)
+    engine.__call__ = lambda self, rgb, *rest: (*segment(self, rgb, *rest), 255 - rgb)
     make_node(model=str(card))
     stage.listen(Image, 'segmentation/mask')
     stage.listen(Image, 'segmentation/fused')

@@ -30,7 +30,7 @@ class Engine:
 
     device = 'no device'
 
-    def __call__(self, rgb, x, x_range):
+    def __call__(self, rgb, x, x_range, present):
         x = x if x.ndim == 2 else x[..., 0]
         warmth = x.astype(float) / (255 if x.dtype == np.uint8 else 65535)
         return np.uint8(warmth * 2.999), rgb[..., 0].copy()
@@ -334,7 +334,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
             yield '/x/image', image_message(ids, 'mono8', time_ns, 'infrared')
 
     class Engine(type(segmenter.engine)):
-        def __call__(self, rgb, x, x_range):
+        def __call__(self, rgb, x, x_range, present):
             return np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.uint8)
 
     segmenter.engine = Engine()
@@ -351,8 +351,8 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
 
 def test_a_fused_image_is_kept_beside_the_mask(tmp_path, tiny_card):
     class Fusing(Engine):
-        def __call__(self, rgb, x, x_range):
-            return *super().__call__(rgb, x, x_range), 255 - rgb
+        def __call__(self, rgb, *rest):
+            return *super().__call__(rgb, *rest), 255 - rgb
     report = replay(write_pairs(tmp_path / 'bag', 2), Segmenter(load_card(tiny_card), Fusing()))
     masks = read(report.out, '/segmentation/mask')
     for i, image in enumerate(read(report.out, '/segmentation/fused')):

@@ -41,6 +41,16 @@ def test_the_same_pair_gives_the_same_mask_also_from_another_segmenter(
     assert len(np.unique(first.mask)) > 1, 'a constant mask proves nothing'
 
 
+@pytest.mark.parametrize('lost', ['rgb', 'x'])
+def test_of_a_lost_modality_the_frame_does_not_count(segmenter, frames, lost):
+    other = [255 - frames[0], 65535 - frames[1]]
+    kept = 0 if lost == 'x' else 1
+    other[kept] = frames[kept]
+    alone = segmenter(*frames, lost=lost)
+    assert np.array_equal(alone.mask, segmenter(*other, lost=lost).mask)
+    assert not np.array_equal(alone.confidence, segmenter(*frames).confidence)
+
+
 def test_a_result_is_not_overwritten_by_the_next_one(segmenter, frames):
     rgb, x = frames
     first = segmenter(rgb, x)

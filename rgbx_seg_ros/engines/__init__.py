@@ -3,10 +3,11 @@
 """
 What runs a model, by name.
 
-An engine is a class with `__init__(card, device)` and `__call__(rgb, x, x_range)`. The call takes
-one raw pair as arrays, (H, W, 3) uint8 and (H, W[, C]), and the raw values of x that become 0 and
-1; it returns mask and confidence, both (H, W) uint8, and behind them the fused image, (H, W, 3)
-uint8 in RGB, of a network that makes one. `device` says in words where it runs.
+An engine is a class with `__init__(card, device)` and `__call__(rgb, x, x_range, present)`. The
+call takes one raw pair as arrays, (H, W, 3) uint8 and (H, W[, C]), the raw values of x that become
+0 and 1, and for each modality 1, or 0 if it is lost. It returns mask and confidence, both (H, W)
+uint8, and behind them the fused image, (H, W, 3) uint8 in RGB, of a network that makes one.
+`device` says in words where it runs.
 """
 
 from rgbx_seg_ros.card import Card

@@ -45,12 +45,13 @@ class TorchEngine:
         return self._graph.network
 
     @torch.inference_mode()
-    def __call__(self, rgb, x, x_range):
+    def __call__(self, rgb, x, x_range, present=(1.0, 1.0)):
         """Return mask, confidence and, from some networks, the fused image of one raw pair."""
-        limits = torch.tensor([x_range], dtype=torch.float32, device=self._device)
+        limits, present = (torch.tensor([pair], dtype=torch.float32, device=self._device)
+                           for pair in (x_range, present))
         frames = (to_batch(frame).to(self._device, non_blocking=True) for frame in (rgb, x))
         with torch.autocast(self._device.type, torch.float16, enabled=self._half):
-            outputs = self._graph(*frames, limits)
+            outputs = self._graph(*frames, limits, present)
         return tuple(output[0].cpu().numpy() for output in outputs)
 
     def _warm_up(self, size):
