@@ -7,7 +7,6 @@ It only moves messages. The executor's thread pairs them; decoding, inference an
 newest pair run on one worker thread, so latency is bounded by inference and never by a queue.
 """
 
-from dataclasses import fields
 import functools
 import os
 import signal
@@ -15,20 +14,17 @@ import sys
 import time
 import traceback
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.errors import FrameError, MessageError, ParameterError, RgbxSegError
-from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.errors import FrameError, MessageError, RgbxSegError
 from rgbx_seg_ros.messages import check_layout, decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.node_parameters import NodeParameters
 from rgbx_seg_ros.outputs import Outputs
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
-from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.telemetry import Telemetry
@@ -43,7 +39,6 @@ _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
 _SILENCE_S = 5.0
 _REPEAT_WARNING_S = 10.0
-_ROS_OWN = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 
 
 def _logged(transition):
@@ -73,65 +68,10 @@ class SegNode(LifecycleNode):
     def __init__(self, **node_arguments):
         super().__init__('rgbx_seg', **node_arguments)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._refused = {}
         self._warned = {}
-        self._settings = None
         self._segmenter = self._outputs = self._worker = None
         self._subscriptions_and_timers = []
-        self._declare_parameters()
-        self.add_on_set_parameters_callback(self._set_parameters)
-
-    # Parameters
-
-    def _declare_parameters(self):
-        for spec in fields(Parameters):
-            facts = spec.metadata
-            # Dynamic typing lets an int stand for a double; the type is checked by Parameters.
-            descriptor = ParameterDescriptor(
-                description=facts['doc'], dynamic_typing=True,
-                additional_constraints=', '.join(facts['allowed'] or ()))
-            if facts['low'] is not None:
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=facts['low'], to_value=facts['high'])]
-            try:
-                self.declare_parameter(facts['name'], spec.default, descriptor)
-            except (InvalidParameterTypeException, InvalidParameterValueException):
-                # Kept for configure, whose failure a lifecycle manager sees and can mend.
-                self._refused[facts['name']] = self._given()[facts['name']].value
-                self.declare_parameter(facts['name'], spec.default, descriptor, True)
-
-    def _given(self):
-        """Return the parameters given on the command line and in files, declared or not."""
-        return getattr(self, '_parameter_overrides', {})
-
-    def _read_parameters(self) -> Parameters:
-        names = [spec.metadata['name'] for spec in fields(Parameters)]
-        for name in self._given():
-            if name not in names and name.partition('.')[0] not in _ROS_OWN:
-                raise ParameterError(f'parameter {unknown_name(name, names)}')
-        values = {name: self.get_parameter(name).value for name in names}
-        return Parameters.from_ros({**values, **self._refused})
-
-    def _set_parameters(self, changes):
-        """Check parameters that are set from outside; take those that count at once."""
-        specs = {spec.metadata['name']: spec.metadata for spec in fields(Parameters)}
-        changes = {p.name: p.value for p in changes if p.name in specs}
-        try:
-            if self._settings is not None:
-                for name in changes:
-                    if not specs[name]['runtime']:
-                        raise ParameterError(f'parameter {name!r} is fixed while the node is '
-                                             'configured: deactivate and clean up first')
-            current = self._settings or Parameters()
-            checked = Parameters.from_ros({**current.to_ros(), **changes})
-        except ParameterError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        for name in changes:
-            self._refused.pop(name, None)
-        if self._settings is not None:
-            self._settings = checked
-            self._pairer.settings = _pairing_settings(checked)
-        return SetParametersResult(successful=True)
+        self._options = NodeParameters(self, self._apply)
 
     # Lifecycle
 
@@ -142,16 +82,20 @@ class SegNode(LifecycleNode):
         return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
 
+    def _apply(self, parameters):
+        """Let parameters changed at run time count; most of them are read where they are used."""
+        self._pairer.settings = _pairing_settings(parameters)
+
     @_logged
     def on_configure(self, state):
         """Read the parameters, open the engine, offer the topics."""
-        settings = self._read_parameters()
+        settings = self._options.read()
         if settings.tune_allocator:
             keep_freed_memory()
         self._segmenter = Segmenter.from_card(settings.model, settings.engine, settings.device)
-        self._settings = settings
+        self._options.current = settings
         self._outputs = Outputs(self, self._segmenter)
-        self._pairer = Pairer(_pairing_settings(self._settings))
+        self._pairer = Pairer(_pairing_settings(settings))
         self._telemetry = Telemetry()
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
                                f'{self._segmenter.engine.device}')
@@ -160,6 +104,7 @@ class SegNode(LifecycleNode):
     @_logged
     def on_activate(self, state):
         """Subscribe and start to publish."""
+        settings = self._options.current
         self._camera_info = None
         self._worker = NewestWorker(
             self._segment, lambda pair: self._telemetry.count('superseded'))
@@ -167,10 +112,10 @@ class SegNode(LifecycleNode):
         # On the steady clock: neither a bag's clock that stops nor one that jumps may hold them.
         self._poll_timer = self.create_timer(_POLL_S, self._poll, clock=self._steady)
         self._inputs = {
-            'rgb': self._subscribe('rgb/image', self._settings.rgb_transport,
-                                   self._settings.rgb_reliability, self._receive_rgb),
-            'x': self._subscribe('x/image', self._settings.x_transport,
-                                 self._settings.x_reliability, self._receive_x),
+            'rgb': self._subscribe('rgb/image', settings.rgb_transport,
+                                   settings.rgb_reliability, self._receive_rgb),
+            'x': self._subscribe('x/image', settings.x_transport,
+                                 settings.x_reliability, self._receive_x),
         }
         self._subscriptions_and_timers = [
             *self._inputs.values(),
@@ -195,7 +140,7 @@ class SegNode(LifecycleNode):
         self._stop()
         if self._outputs is not None:
             self._outputs.destroy()
-        self._segmenter = self._outputs = self._settings = None
+        self._segmenter = self._outputs = self._options.current = None
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state):
@@ -267,7 +212,7 @@ class SegNode(LifecycleNode):
 
     def _segment(self, pair):
         """Decode, segment and publish one pair, on the worker's thread."""
-        parameters = self._settings
+        parameters = self._options.current
         rgb = self._decode('rgb', decode_rgb, pair.rgb)
         x = self._decode('x', decode_x, pair.x)
         if rgb is None or x is None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters: one dataclass is the source of declaration, checks and README table."""
 
+from array import array
 from dataclasses import dataclass, field, fields
 import math
 
@@ -77,16 +78,20 @@ class Parameters:
         return cls(**{by_name[name]: value for name, value in values.items()})
 
     def to_ros(self) -> dict:
-        """Return the values by ROS name."""
-        return {spec.metadata['name']: getattr(self, spec.name) for spec in fields(self)}
+        """Return the values by ROS name, as ROS takes them."""
+        values = {spec.metadata['name']: getattr(self, spec.name) for spec in fields(self)}
+        return {name: [*value] if isinstance(value, tuple) else value
+                for name, value in values.items()}
 
 
 def _checked(spec, value):
     """Return `value` as the type of its default, or raise ParameterError."""
     facts, kind = spec.metadata, type(spec.default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
     wrong = f'parameter {facts["name"]!r} is {value!r}'
+    if kind is tuple:
+        return _checked_numbers(wrong, value, len(spec.default))
+    if kind is float and _is_number(value):
+        value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise ParameterError(f'{wrong}, needed is a value of type {kind.__name__}')
     if facts['allowed'] and value not in facts['allowed']:
@@ -94,6 +99,20 @@ def _checked(spec, value):
     if facts['low'] is not None and not facts['low'] <= value <= facts['high']:
         raise ParameterError(f'{wrong}, allowed is {facts["low"]:g} to {facts["high"]:g}')
     return value
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _checked_numbers(wrong, value, count):
+    """Return `count` finite numbers as a tuple; ROS gives an array, YAML a list."""
+    numbers = tuple(value) if isinstance(value, (list, tuple, array)) else ()
+    if len(numbers) != count or not all(map(_is_number, numbers)):
+        raise ParameterError(f'{wrong}, needed is a value of {count} numbers')
+    if not all(map(math.isfinite, numbers)):
+        raise ParameterError(f'{wrong}, needed are finite numbers')
+    return tuple(map(float, numbers))
 
 
 def markdown_table() -> str:
@@ -105,7 +124,11 @@ def markdown_table() -> str:
         allowed = ', '.join(facts['allowed'] or ())
         if facts['low'] is not None:
             allowed = f'{facts["low"]:g} .. {facts["high"]:g}'
-        default = str(spec.default).lower() if isinstance(spec.default, bool) else spec.default
+        default = spec.default
+        if isinstance(default, bool):
+            default = str(default).lower()
+        elif isinstance(default, tuple):
+            default = ' '.join(f'{value:g}' for value in default)
         runtime = 'yes' if facts['runtime'] else ''
         rows.append(f'| `{facts["name"]}` | {default} | {allowed} | {runtime} | {facts["doc"]} |')
     return '\n'.join(rows)

@@ -25,7 +25,8 @@ FLOORS = {
         'augment', 'benchmark', 'datasets', 'evaluate', 'images', 'import_weights', 'models',
         'predict', 'tiles', 'train'},
     'edge': {
-        'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'outputs', 'replay'},
+        'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'node_parameters',
+        'outputs', 'replay'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
@@ -37,7 +38,7 @@ LIBRARIES = {
 }
 
 # Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
-ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'outputs'}
+ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}
