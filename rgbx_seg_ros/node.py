@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from typing import Any, NamedTuple
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -21,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import FrameError, MessageError, RgbxSegError
+from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.messages import check_layout, decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.node_parameters import NodeParameters
 from rgbx_seg_ros.outputs import Outputs
@@ -31,6 +33,11 @@ from rgbx_seg_ros.telemetry import Telemetry
 from rgbx_seg_ros.worker import NewestWorker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS
 """No camera of this use delivers faster than 200 Hz; see PairingSettings."""
@@ -39,6 +46,8 @@ _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
 _SILENCE_S = 5.0
 _REPEAT_WARNING_S = 10.0
+_STRANGE_AGE_NS = 60 * 10 ** 9
+"""Stamps this far from the node's clock come from another clock, as those of a bag do."""
 
 
 def _logged(transition):
@@ -55,6 +64,20 @@ def _logged(transition):
                 node.get_logger().error(f'{transition.__name__}: {traceback.format_exc()}')
             raise
     return logged
+
+
+class Frame(NamedTuple):
+    """A message of a camera, and how old it is."""
+
+    message: Any
+    received_ns: int
+    """On the steady clock."""
+    received_age_ns: int
+    """Age at that time."""
+
+    def age_ns(self):
+        """Return the age now."""
+        return self.received_age_ns + time.monotonic_ns() - self.received_ns
 
 
 class SegNode(LifecycleNode):
@@ -82,10 +105,6 @@ class SegNode(LifecycleNode):
         return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
 
-    def _apply(self, parameters):
-        """Let parameters changed at run time count; most of them are read where they are used."""
-        self._pairer.settings = _pairing_settings(parameters)
-
     @_logged
     def on_configure(self, state):
         """Read the parameters, open the engine, offer the topics."""
@@ -112,10 +131,10 @@ class SegNode(LifecycleNode):
         # On the steady clock: neither a bag's clock that stops nor one that jumps may hold them.
         self._poll_timer = self.create_timer(_POLL_S, self._poll, clock=self._steady)
         self._inputs = {
-            'rgb': self._subscribe('rgb/image', settings.rgb_transport,
-                                   settings.rgb_reliability, self._receive_rgb),
-            'x': self._subscribe('x/image', settings.x_transport,
-                                 settings.x_reliability, self._receive_x),
+            'rgb': self._subscribe('rgb', settings.rgb_transport, _input_qos(
+                settings.rgb_reliability, settings.rgb_depth)),
+            'x': self._subscribe('x', settings.x_transport, _input_qos(
+                settings.x_reliability, settings.x_depth)),
         }
         self._subscriptions_and_timers = [
             *self._inputs.values(),
@@ -167,34 +186,49 @@ class SegNode(LifecycleNode):
             self._worker = None
             self._pairer.reset()
 
+    def _apply(self, parameters):
+        """Let parameters changed at run time count; most of them are read where they are used."""
+        self._pairer.settings = _pairing_settings(parameters)
+
     # Messages
 
-    def _subscribe(self, topic, transport, reliability, callback):
-        if transport == 'raw':
-            return self.create_subscription(Image, topic, callback, _input_qos(reliability))
-        # As image_transport does: the suffix follows the topic that the base was remapped to.
-        topic = f'{self.resolve_topic_name(topic)}/{transport}'
+    def _subscribe(self, modality, transport, qos):
+        topic, kind = f'{modality}/image', Image
+        if transport != 'raw':
+            # As image_transport does: the suffix follows the topic that the base was remapped to.
+            topic, kind = f'{self.resolve_topic_name(topic)}/{transport}', CompressedImage
         return self.create_subscription(
-            CompressedImage, topic, callback, _input_qos(reliability))
+            kind, topic, functools.partial(self._receive, modality), qos,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=functools.partial(self._warn_of_qos, modality)))
 
-    def _receive_rgb(self, message):
-        self._receive(message, 'rgb', self._pairer.add_rgb)
-
-    def _receive_x(self, message):
-        self._receive(message, 'x', self._pairer.add_x)
-
-    def _receive(self, message, modality, add):
+    def _receive(self, modality, message):
         """Pair a message that can be read; one that cannot must not take a good one's partner."""
         self._telemetry.count(f'{modality}_received')
+        add = self._pairer.add_rgb if modality == 'rgb' else self._pairer.add_x
         try:
             check_layout(message)
-            pairs = add(stamp_ns(message.header), message, time.monotonic_ns())
+            stamp, received_ns = stamp_ns(message.header), time.monotonic_ns()
+            pairs = add(stamp, Frame(message, received_ns, self._age_ns(modality, stamp)),
+                        received_ns)
         except MessageError as error:
             self._refuse(modality, error)
             return
         self._submit(pairs)
         if self._pairer.next_deadline_ns is not None:
             self._poll_timer.reset()
+
+    def _age_ns(self, modality, stamp):
+        """Return how old a frame is that has just come, by its stamp if that can be so."""
+        age_ns = self.get_clock().now().nanoseconds - stamp
+        if stamp <= 0 or abs(age_ns) > _STRANGE_AGE_NS:
+            if stamp > 0:
+                self._warn(f'{modality} clock', (
+                    f'{self.resolve_topic_name(f"{modality}/image")}: the stamps are '
+                    f"{age_ns / 1e9:.0f} s behind this node's clock, so ages are counted from the "
+                    'receipt; for a bag set use_sim_time and play it with --clock'))
+            return 0
+        return max(age_ns, 0)
 
     def _receive_camera_info(self, message):
         self._camera_info = message
@@ -213,8 +247,8 @@ class SegNode(LifecycleNode):
     def _segment(self, pair):
         """Decode, segment and publish one pair, on the worker's thread."""
         parameters = self._options.current
-        rgb = self._decode('rgb', decode_rgb, pair.rgb)
-        x = self._decode('x', decode_x, pair.x)
+        rgb = self._decode('rgb', decode_rgb, pair.rgb.message)
+        x = self._decode('x', decode_x, pair.x.message)
         if rgb is None or x is None:
             return
         try:
@@ -227,12 +261,22 @@ class SegNode(LifecycleNode):
             self._warn('engine', f'the engine failed, the pair is dropped: {error!r}')
             return
         done = time.perf_counter()
+        if parameters.confidence_threshold:
+            unsure = result.confidence < 255.0 * parameters.confidence_threshold
+            result.mask[unsure] = UNLABELED
+        if pair.rgb.age_ns() > parameters.max_age_ms * _NS_PER_MS:
+            self._telemetry.count('too_old')
+            self._warn('age', (
+                f'a mask is dropped: its frame is {pair.rgb.age_ns() / _NS_PER_MS:.0f} ms old, '
+                f'max_age_ms is {parameters.max_age_ms:g}; take a smaller model or raise it'))
+            return
         try:
-            header = pair.rgb.header
+            header = pair.rgb.message.header
             self._outputs.publish_mask(result.mask, header, parameters.label_encoding)
             latency_ms = (self.get_clock().now().nanoseconds - pair.rgb_stamp_ns) / _NS_PER_MS
             self._outputs.publish_rest(
-                result, rgb, header, self._camera_info, parameters.overlay_alpha)
+                result, rgb, header, self._camera_info, parameters.overlay_alpha,
+                parameters.overlay_max_rate_hz)
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self.context.ok():
                 self._telemetry.count('publish_failed')
@@ -281,14 +325,23 @@ class SegNode(LifecycleNode):
                         f'{", ".join(others) or "none"}')
             self._warn(f'{modality} is silent', f'no message on {topic} yet: {hint}')
 
+    def _warn_of_qos(self, modality, event):
+        """Say which side offers and which asks what; without this, nothing would just arrive."""
+        topic = self._inputs[modality].topic_name
+        offered = {info.qos_profile.reliability.name
+                   for info in self.get_publishers_info_by_topic(topic)}
+        self._warn(f'{modality} qos', (
+            f'{topic}: a publisher offers {" or ".join(sorted(offered))}, this subscription asks '
+            f'RELIABLE: set {modality}.reliability to best_effort'))
+
     def _publish_diagnostics(self):
         self._outputs.publish_diagnostics({
             'model': self._segmenter.card.name, 'device': self._segmenter.engine.device,
             **self._telemetry.summary(), **self._pairer.drops})
 
 
-def _input_qos(reliability):
-    return QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
+def _input_qos(reliability, depth=5):
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()])
 
 
 def _pairing_settings(parameters):

@@ -4,7 +4,12 @@
 
 from dataclasses import fields
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
@@ -38,7 +43,10 @@ class NodeParameters:
         descriptor = ParameterDescriptor(
             description=facts['doc'], dynamic_typing=True,
             additional_constraints=', '.join(facts['allowed'] or ()))
-        if facts['low'] is not None:
+        if isinstance(spec.default, int) and facts['low'] is not None:
+            descriptor.integer_range = [
+                IntegerRange(from_value=facts['low'], to_value=facts['high'])]
+        elif facts['low'] is not None:
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=facts['low'], to_value=facts['high'])]
         default = Parameters().to_ros()[name]

@@ -3,6 +3,8 @@
 """What the node publishes. Only the mask is made for nobody; the rest needs a subscriber."""
 
 from copy import copy
+import math
+import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -24,6 +26,7 @@ class Outputs:
         names = ['mask', 'confidence', 'overlay', 'color'] + ['fused'] * segmenter.fuses
         self._images = {name: node.create_publisher(Image, f'segmentation/{name}', 5)
                         for name in names}
+        self._pictured = -math.inf
         self._camera_info = node.create_publisher(CameraInfo, 'segmentation/camera_info', 5)
         self._palette = node.create_publisher(String, 'segmentation/palette', _LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 5)
@@ -57,11 +60,12 @@ class Outputs:
         """Publish `mask` (H, W uint8) under `header`, that of the colour image."""
         self._publish_image('mask', mask, label_encoding, header)
 
-    def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha):
+    def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha, max_rate_hz):
         """
         Publish what goes with a mask, as far as somebody listens.
 
-        `rgb` is the colour frame (H, W, 3) uint8, `camera_info` its newest CameraInfo or None.
+        `rgb` is the colour frame (H, W, 3) uint8, `camera_info` its newest CameraInfo or None. Of
+        the pictures for people no more than `max_rate_hz` go out in a second.
         """
         if camera_info is not None:
             # A copy: the message belongs to the subscription, and its stamp to another frame.
@@ -70,6 +74,11 @@ class Outputs:
             self._camera_info.publish(camera_info)
         if self._wanted('confidence'):
             self._publish_image('confidence', result.confidence, 'mono8', header)
+        # Half a period of slack: at that very rate, no frame that comes a little early is lost.
+        now = time.monotonic()
+        if now - self._pictured < 0.5 / max_rate_hz:
+            return
+        self._pictured = max(self._pictured + 1.0 / max_rate_hz, now - 0.5 / max_rate_hz)
         if self._wanted('overlay'):
             picture = self._labels.overlay(rgb, result.mask, alpha)
             self._publish_image('overlay', picture, 'rgb8', header)

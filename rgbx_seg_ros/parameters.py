@@ -43,6 +43,10 @@ class Parameters:
         'rgb.reliability', 'best_effort', 'QoS of the RGB subscription.', allowed=_RELIABILITY)
     x_reliability: str = _parameter(
         'x.reliability', 'best_effort', 'QoS of the X subscription.', allowed=_RELIABILITY)
+    rgb_depth: int = _parameter(
+        'rgb.depth', 5, 'RGB messages that the middleware keeps for the node.', low=1, high=100)
+    x_depth: int = _parameter(
+        'x.depth', 5, 'X messages that the middleware keeps for the node.', low=1, high=100)
     slop_ms: float = _parameter(
         'sync.slop_ms', 50.0, 'Longest time between the two frames of a pair, ms.',
         low=0.0, high=10_000.0, runtime=True)
@@ -54,12 +58,22 @@ class Parameters:
         'sync.x_offset_ms', 0.0,
         'Added to the stamps of X before they are compared, ms.',
         low=-10_000.0, high=10_000.0, runtime=True)
+    max_age_ms: float = _parameter(
+        'max_age_ms', 2000.0,
+        'Age of the frame beyond which its mask is no longer published, ms.',
+        low=1.0, high=600_000.0, runtime=True)
+    confidence_threshold: float = _parameter(
+        'confidence.threshold', 0.0,
+        'Pixels with a lower confidence become 255, unlabeled.', low=0.0, high=1.0, runtime=True)
     label_encoding: str = _parameter(
         'label_encoding', 'mono8', 'Encoding of segmentation/mask.',
         allowed=('mono8', '8UC1', '16UC1', '16SC1', '32SC1'))
     overlay_alpha: float = _parameter(
         'overlay.alpha', 0.5, 'Share of the class colours in segmentation/overlay.',
         low=0.0, high=1.0, runtime=True)
+    overlay_max_rate_hz: float = _parameter(
+        'overlay.max_rate_hz', 30.0,
+        'Most overlays, colour and fused images in a second.', low=1.0, high=1000.0, runtime=True)
     tune_allocator: bool = _parameter(
         'tune_allocator', True,
         'Keep freed image buffers in the process instead of returning them (glibc only).')

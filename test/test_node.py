@@ -22,7 +22,7 @@ from rgbx_seg_ros.labels import LabelSet  # noqa: E402
 from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
 from rgbx_seg_ros.node import SegNode  # noqa: E402
 from rgbx_seg_ros.outputs import label_info  # noqa: E402
-from ros_stage import header, image, LATCHED, next_domain, Stage  # noqa: E402
+from ros_stage import CAMERA, header, image, LATCHED, next_domain, Stage  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 
@@ -298,6 +298,66 @@ def test_compressed_frames_arrive_on_the_suffixed_topics(stage, make_node):
         stage.publisher(CompressedImage, f'{topic}/compressed').publish(CompressedImage(
             header=header(stamp, 'rgb'), format='jpeg' if kind == '.jpg' else 'png', data=file))
     stage.wait(lambda: stamps(stage) == [stamp])
+
+
+def test_a_frame_that_is_too_old_when_its_mask_is_ready_gets_none(
+        stage, make_node, engine, warnings):
+    make_node(max_age_ms=300)
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(DiagnosticArray, '/diagnostics')
+    engine.seconds = 0.5
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: diagnostics(stage).get('too_old') == '1')
+    assert 'max_age_ms is 300; take a smaller model or raise it' in warnings()[-1]
+    engine.seconds = 0.0
+    stage.send(RGB, X, stage.stamp() - 10**9)
+    stage.wait(lambda: diagnostics(stage).get('too_old') == '2')
+    good = stage.stamp()
+    stage.send(RGB, X, good)
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    assert stamps(stage) == [good]
+
+
+def test_the_age_of_a_frame_with_the_stamp_of_another_clock_counts_from_its_receipt(
+        stage, make_node, engine, warnings):
+    make_node(max_age_ms=300)
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, 10**18)
+    stage.wait(lambda: stamps(stage) == [10**18])
+    assert any('ages are counted from the receipt' in line for line in warnings())
+
+
+def test_pixels_below_the_threshold_are_unlabeled(stage, make_node, engine):
+    node = make_node()
+    stage.listen(Image, 'segmentation/mask')
+    engine.__call__ = lambda self, rgb, x, *_: (np.ones_like(x), np.where(x > 128, 200, 100)
+                                                .astype(np.uint8))
+    node.set_parameters([Parameter('confidence.threshold', value=0.5)])
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    mask = decode_x(stage.received['segmentation/mask'][0][0])
+    np.testing.assert_array_equal(mask, np.where(X > 128, 1, 255))
+
+
+def test_pictures_go_out_no_more_often_than_their_rate_allows(stage, make_node):
+    make_node(overlay__max_rate_hz=1.0)
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(Image, 'segmentation/overlay')
+    stage.wait(lambda: stage.node.count_publishers('segmentation/overlay'))
+    started = time.monotonic()
+    for number in range(1, 21):
+        stage.send(RGB, X, stage.stamp())
+        stage.wait(lambda n=number: len(stage.received['segmentation/mask']) == n)
+    assert len(stage.received['segmentation/overlay']) <= 2 + (time.monotonic() - started)
+
+
+def test_a_publisher_whose_qos_does_not_fit_is_named(stage, make_node, warnings):
+    make_node(rgb__reliability='reliable')
+    camera = stage.node.create_publisher(Image, 'rgb/image', CAMERA)
+    stage.wait(lambda: any('offers BEST_EFFORT, this subscription asks RELIABLE' in line
+                           for line in warnings()))
+    assert any('set rgb.reliability to best_effort' in line for line in warnings())
+    stage.node.destroy_publisher(camera)
 
 
 def test_an_engine_that_fails_costs_the_pair_and_not_the_node(

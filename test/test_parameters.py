@@ -14,6 +14,7 @@ import yaml
 CONFIGS = sorted((Path(__file__).parents[1] / 'config').glob('*.yaml'))
 SPECS = {spec.metadata['name']: spec for spec in fields(Parameters)}
 NUMBERS = [name for name, spec in SPECS.items() if isinstance(spec.default, float)]
+COUNTS = [name for name, spec in SPECS.items() if type(spec.default) is int]
 
 
 def test_values_go_to_ros_and_back():
@@ -49,9 +50,20 @@ def test_a_number_may_be_an_integer_and_must_lie_in_its_range(name):
             Parameters.from_ros({name: value})
 
 
+@pytest.mark.parametrize('name', COUNTS)
+def test_a_count_must_lie_in_its_range(name):
+    low, high = (SPECS[name].metadata[key] for key in ('low', 'high'))
+    for value in (low, high):
+        assert Parameters.from_ros({name: value}).to_ros()[name] == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(ParameterError, match=f"parameter '{name}' is .*, allowed is {low} to"):
+            Parameters.from_ros({name: value})
+
+
 @pytest.mark.parametrize('name', SPECS)
 def test_a_value_of_another_type_is_refused(name):
-    for value in (None, [], {}, *([True, '1.0'] if name in NUMBERS else [1, 1.0])):
+    others = {float: [True, '1.0'], int: [True, 1.0]}.get(type(SPECS[name].default), [1, 1.0])
+    for value in (None, [], {}, *others):
         with pytest.raises(ParameterError, match=f"parameter '{name}' is .*, needed is a value"):
             Parameters.from_ros({name: value})
 
