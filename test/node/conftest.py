@@ -1,0 +1,64 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The node over the real middleware, with an engine that answers at once.
+
+ROS is imported inside of the fixtures: where there is none, the tests that use them are skipped.
+"""
+
+import pytest
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Give the node an engine class whose behaviour a test may change."""
+    from node_stage import ThresholdEngine
+    from rgbx_seg_ros import engines
+
+    class Engine(ThresholdEngine):
+        pass
+    monkeypatch.setitem(engines.ENGINES, 'torch', Engine)
+    return Engine
+
+
+@pytest.fixture
+def stage():
+    """Give a stage in a domain of its own."""
+    from ros_stage import next_domain, Stage
+    stage = Stage(next_domain())
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def warnings(capfd):
+    """Give a function that returns the warnings and errors logged so far."""
+    lines = []
+
+    def read():
+        lines.extend(capfd.readouterr().err.splitlines())
+        return [line for line in lines if line.startswith(('[WARN]', '[ERROR]'))]
+    return read
+
+
+@pytest.fixture
+def make_node(stage, engine, tiny_card):
+    """Give a function that makes a node with the parameters given, spinning on its own thread."""
+    from rclpy.parameter import Parameter
+    from rgbx_seg_ros.node import SegNode
+    nodes = []
+
+    def make(start=True, **parameters):
+        parameters = {'model': str(tiny_card), **parameters}
+        node = SegNode(context=stage.context, parameter_overrides=[
+            Parameter(name.replace('__', '.'), value=value)
+            for name, value in parameters.items()])
+        nodes.append(node)
+        stage.spin(node)
+        if start:
+            assert node.start()
+        return node
+
+    yield make
+    for node in nodes:
+        node.destroy_node()

@@ -1,0 +1,42 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the node share besides fixtures."""
+
+import time
+
+import numpy as np
+from rgbx_seg_ros.messages import stamp_ns
+
+RGB = np.full((48, 64, 3), 100, np.uint8)
+X = np.zeros((48, 64), np.uint8)
+X[:, 32:] = 200
+
+
+class ThresholdEngine:
+    """Marks what is bright in X; takes `seconds` for it, or raises `failure`."""
+
+    device = 'test'
+    seconds = 0.0
+    failure = None
+    calls = 0
+
+    def __init__(self, card, device):
+        pass
+
+    def __call__(self, rgb, x, x_range, present):
+        type(self).calls += 1
+        if self.failure is not None:
+            raise self.failure
+        time.sleep(self.seconds)
+        return (x > 128).astype(np.uint8), np.full(x.shape, 250, np.uint8)
+
+
+def diagnostics(stage):
+    """Return the newest facts the node has told about itself."""
+    messages = stage.received['/diagnostics']
+    return {v.key: v.value for v in messages[-1][0].status[0].values} if messages else {}
+
+
+def stamps(stage, topic='segmentation/mask'):
+    """Return the stamps received on `topic`."""
+    return [stamp_ns(message.header) for message, _ in stage.received[topic]]

@@ -1,0 +1,166 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node publishes, over the real middleware."""
+
+import json
+import sys
+import time
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
+
+from node_stage import RGB, stamps, X  # noqa: E402,I100
+from rclpy.parameter import Parameter  # noqa: E402
+from rgbx_seg_ros.card import load_card  # noqa: E402
+from rgbx_seg_ros.labels import LabelSet  # noqa: E402
+from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
+from rgbx_seg_ros.outputs import label_info  # noqa: E402
+from ros_stage import header, LATCHED  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from std_msgs.msg import Header, String  # noqa: E402
+
+
+def test_mask_has_the_stamp_frame_and_size_of_the_colour_image(stage, make_node):
+    make_node()
+    for name in ('mask', 'confidence'):
+        stage.listen(Image, f'segmentation/{name}')
+    sent = [1_700_000_000_123_456_789 + i * 1_000_000_007 for i in range(3)]
+    for number, stamp in enumerate(sent, 1):
+        stage.send(RGB, X, stamp, stamp + 3_000_001)
+        stage.wait(lambda n=number: len(stage.received['segmentation/confidence']) == n
+                   and len(stage.received['segmentation/mask']) == n)
+    assert stamps(stage) == sent
+    for mask, _ in stage.received['segmentation/mask']:
+        assert (mask.encoding, mask.step, mask.width, mask.height) == ('mono8', 64, 64, 48)
+        assert mask.header.frame_id == 'rgb'
+        np.testing.assert_array_equal(decode_x(mask), X > 128)
+    confidence = stage.received['segmentation/confidence'][0][0]
+    assert (decode_x(confidence) == 250).all()
+    assert stamp_ns(confidence.header) == sent[0]
+
+
+@pytest.mark.parametrize('encoding', ['8UC1', '16UC1', '16SC1', '32SC1'])
+def test_label_encoding_is_a_parameter(stage, make_node, encoding):
+    make_node(label_encoding=encoding)
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    mask = stage.received['segmentation/mask'][0][0]
+    size = {'8UC1': 1, '16UC1': 2, '16SC1': 2, '32SC1': 4}[encoding]
+    assert (mask.encoding, mask.step) == (encoding, 64 * size)
+    values = np.frombuffer(mask.data, f'<i{size}').reshape(48, 64)
+    np.testing.assert_array_equal(values, X > 128)
+
+
+def test_palette_reaches_a_subscriber_that_comes_late(stage, make_node, card_content):
+    make_node()
+    stage.send(RGB, X, stage.stamp())
+    stage.listen(String, 'segmentation/palette', LATCHED)
+    stage.wait(lambda: stage.received['segmentation/palette'])
+    palette = json.loads(stage.received['segmentation/palette'][0][0].data)
+    assert palette == [*card_content['classes'],
+                       {'id': 255, 'name': 'unlabeled', 'color': [0, 0, 0]}]
+
+
+def test_label_info_names_the_ids(monkeypatch, tiny_card):
+    # vision_msgs has no wheel: these have the fields of LabelInfo.msg and VisionClass.msg 4.1.
+    kinds = SimpleNamespace(
+        LabelInfo=lambda: SimpleNamespace(header=Header(), class_map=[], threshold=0.0),
+        VisionClass=lambda class_id, class_name: (class_id, class_name))
+    monkeypatch.setitem(sys.modules, 'vision_msgs', ModuleType('vision_msgs'))
+    monkeypatch.setitem(sys.modules, 'vision_msgs.msg', kinds)
+    message = label_info(load_card(tiny_card).labels, header(7, '').stamp)
+    assert message.class_map == [(0, 'background'), (1, 'car'), (2, 'person')]
+    assert message.header.stamp.nanosec == 7
+
+
+def test_pictures_are_made_only_for_subscribers(stage, make_node, monkeypatch):
+    made = []
+    for method in (LabelSet.overlay, LabelSet.colorize):
+        def counted(*args, method=method):
+            made.append(method.__name__)
+            return method(*args)
+        monkeypatch.setattr(LabelSet, method.__name__, counted)
+    make_node(overlay__alpha=0.25)
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    assert made == []
+
+    stage.listen(Image, 'segmentation/overlay')
+    stage.listen(Image, 'segmentation/color')
+    stage.wait(lambda: all(stage.node.count_publishers(f'segmentation/{name}')
+                           for name in ('overlay', 'color')))
+
+    def both_came():
+        stage.send(RGB, X, stage.stamp())
+        return stage.received['segmentation/overlay'] and stage.received['segmentation/color']
+    stage.wait(both_came)
+    overlay = stage.received['segmentation/overlay'][0][0]
+    assert overlay.encoding == 'rgb8'
+    pixels = np.frombuffer(overlay.data, np.uint8).reshape(48, 64, 3)
+    assert pixels[0, 0].tolist() == [100, 100, 100]
+    np.testing.assert_allclose(pixels[0, 63], [83, 105, 139], atol=1)
+    color = stage.received['segmentation/color'][0][0]
+    assert bytes(color.data[:3]) + bytes(color.data[-3:]) == bytes([0, 0, 0, 30, 120, 255])
+
+
+def test_a_fused_image_goes_out_with_the_mask(stage, make_node, engine, write_card):
+    card = write_card(network='difusionseg', network_args={},
+                      x={'kind': 'thermal', 'mean': [0.5], 'std': [0.2]})
+    segment = engine.__call__
+    engine.__call__ = lambda self, rgb, *rest: (*segment(self, rgb, *rest), 255 - rgb)
+    make_node(model=str(card))
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(Image, 'segmentation/fused')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/fused'])
+    fused = stage.received['segmentation/fused'][0][0]
+    assert (fused.encoding, fused.height, fused.width) == ('rgb8', 48, 64)
+    assert bytes(fused.data) == (255 - RGB).tobytes()
+    assert stamps(stage, 'segmentation/fused') == stamps(stage)
+
+
+def test_camera_info_goes_out_with_the_stamp_of_the_mask(stage, make_node):
+    make_node()
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(CameraInfo, 'segmentation/camera_info')
+    info = CameraInfo(width=64, height=48, distortion_model='plumb_bob', header=header(5, 'rgb'))
+    info.k[0] = 500.0
+    publisher = stage.publisher(CameraInfo, 'rgb/camera_info')
+
+    def came():
+        publisher.publish(info)
+        stage.send(RGB, X, stage.stamp())
+        return stage.received['segmentation/camera_info']
+    stage.wait(came)
+    out = stage.received['segmentation/camera_info'][0][0]
+    assert (out.k[0], out.width, out.distortion_model) == (500.0, 64, 'plumb_bob')
+    stage.wait(lambda: stamp_ns(out.header) in stamps(stage))
+
+
+def test_pixels_below_the_threshold_are_unlabeled(stage, make_node, engine):
+    node = make_node()
+    stage.listen(Image, 'segmentation/mask')
+    engine.__call__ = lambda self, rgb, x, *_: (np.ones_like(x), np.where(x > 128, 200, 100)
+                                                .astype(np.uint8))
+    node.set_parameters([Parameter('confidence.threshold', value=0.5)])
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    mask = decode_x(stage.received['segmentation/mask'][0][0])
+    np.testing.assert_array_equal(mask, np.where(X > 128, 1, 255))
+
+
+def test_pictures_go_out_no_more_often_than_their_rate_allows(stage, make_node):
+    make_node(overlay__max_rate_hz=1.0)
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(Image, 'segmentation/overlay')
+    stage.wait(lambda: stage.node.count_publishers('segmentation/overlay'))
+    started = time.monotonic()
+    for number in range(1, 21):
+        stage.send(RGB, X, stage.stamp())
+        stage.wait(lambda n=number: len(stage.received['segmentation/mask']) == n)
+    assert len(stage.received['segmentation/overlay']) <= 2 + (time.monotonic() - started)
