@@ -151,7 +151,7 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
             [sys.executable, '-m', 'rgbx_seg_ros.node', '--ros-args',
              '-p', f'model:={model}', '-p', f'device:={device}',
              # A large model on a slow machine is late, and shall be seen nevertheless.
-             '-p', 'max_age_ms:=600000.0'],
+             '-p', 'max_age_ms:=600000.0', '-p', 'health.dead_ms:=600000.0'],
             stdout=file, stderr=subprocess.STDOUT)
     try:
         ready = stage.wait(lambda: stage.connected() or node.poll() is not None, _START_S)

@@ -112,21 +112,21 @@ def decode_x(msg) -> np.ndarray:
     return _to_rgb(pixels, encoding) if _names_colors(encoding) else pixels
 
 
-def check_layout(msg) -> None:
+def raw_pixels(msg) -> np.ndarray:
     """
-    Raise MessageError unless the fields of `msg` fit together.
+    Return a view of what `msg` holds, (H, W[, C]); (bytes,) where only decoding finds the pixels.
 
-    No pixel is read, so it costs nothing at the rate of a camera; what only decoding can tell,
-    such as a damaged JPEG, is left to that.
+    Raise MessageError unless its fields fit together. No pixel is read, so it costs nothing at the
+    rate of a camera; what only decoding can tell, such as a damaged JPEG, is left to that.
     """
     if hasattr(msg, 'format'):
         _text(msg, 'format')
-        _data(msg)
-    elif _text(msg, 'encoding') in ENCODINGS:
-        _strided(msg, ENCODINGS[msg.encoding])
-    else:
-        _rows(msg)
-        _cv_bridge(msg)
+        return _data(msg)
+    if _text(msg, 'encoding') in ENCODINGS:
+        return _strided(msg, ENCODINGS[msg.encoding])
+    *_, data = _rows(msg)
+    _cv_bridge(msg)
+    return data
 
 
 def to_image(pixels: np.ndarray, encoding: str, header, image_class=None):

@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any, NamedTuple
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -21,12 +20,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.errors import FrameError, MessageError, RgbxSegError
-from rgbx_seg_ros.labels import UNLABELED
-from rgbx_seg_ros.messages import check_layout, decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.errors import MessageError, RgbxSegError
+from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES, saturation
+from rgbx_seg_ros.messages import raw_pixels, stamp_ns
 from rgbx_seg_ros.node_parameters import NodeParameters
 from rgbx_seg_ros.outputs import Outputs
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.telemetry import Telemetry
@@ -45,6 +45,7 @@ _POLL_S = 0.01
 _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
 _SILENCE_S = 5.0
+_HEALTH_S = 0.1
 _REPEAT_WARNING_S = 10.0
 _STRANGE_AGE_NS = 60 * 10 ** 9
 """Stamps this far from the node's clock come from another clock, as those of a bag do."""
@@ -64,20 +65,6 @@ def _logged(transition):
                 node.get_logger().error(f'{transition.__name__}: {traceback.format_exc()}')
             raise
     return logged
-
-
-class Frame(NamedTuple):
-    """A message of a camera, and how old it is."""
-
-    message: Any
-    received_ns: int
-    """On the steady clock."""
-    received_age_ns: int
-    """Age at that time."""
-
-    def age_ns(self):
-        """Return the age now."""
-        return self.received_age_ns + time.monotonic_ns() - self.received_ns
 
 
 class SegNode(LifecycleNode):
@@ -116,6 +103,7 @@ class SegNode(LifecycleNode):
         self._outputs = Outputs(self, self._segmenter)
         self._pairer = Pairer(_pairing_settings(settings))
         self._telemetry = Telemetry()
+        self._pipeline = Pipeline(self._segmenter, self._refuse)
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
                                f'{self._segmenter.engine.device}')
         return TransitionCallbackReturn.SUCCESS
@@ -125,6 +113,7 @@ class SegNode(LifecycleNode):
         """Subscribe and start to publish."""
         settings = self._options.current
         self._camera_info = None
+        self._health, self._mode = Health(_health_settings(settings)), 'wait'
         self._worker = NewestWorker(
             self._segment, lambda pair: self._telemetry.count('superseded'))
         self._outputs.publish_labels()
@@ -143,6 +132,7 @@ class SegNode(LifecycleNode):
             self._poll_timer,
             self.create_timer(_LABELS_S, self._outputs.publish_labels, clock=self._steady),
             self.create_timer(_DIAGNOSTICS_S, self._publish_diagnostics, clock=self._steady),
+            self.create_timer(_HEALTH_S, self._update_health, clock=self._steady),
             self.create_timer(_SILENCE_S, self._warn_of_silence, clock=self._steady),
         ]
         return TransitionCallbackReturn.SUCCESS
@@ -188,7 +178,9 @@ class SegNode(LifecycleNode):
 
     def _apply(self, parameters):
         """Let parameters changed at run time count; most of them are read where they are used."""
+        health = _health_settings(parameters)
         self._pairer.settings = _pairing_settings(parameters)
+        self._health.settings = health
 
     # Messages
 
@@ -203,20 +195,27 @@ class SegNode(LifecycleNode):
                 incompatible_qos=functools.partial(self._warn_of_qos, modality)))
 
     def _receive(self, modality, message):
-        """Pair a message that can be read; one that cannot must not take a good one's partner."""
+        """Take a message that can be read; one that cannot must not take a good one's partner."""
         self._telemetry.count(f'{modality}_received')
-        add = self._pairer.add_rgb if modality == 'rgb' else self._pairer.add_x
         try:
-            check_layout(message)
-            stamp, received_ns = stamp_ns(message.header), time.monotonic_ns()
-            pairs = add(stamp, Frame(message, received_ns, self._age_ns(modality, stamp)),
-                        received_ns)
+            pixels, stamp = raw_pixels(message), stamp_ns(message.header)
         except MessageError as error:
             self._refuse(modality, error)
             return
-        self._submit(pairs)
-        if self._pairer.next_deadline_ns is not None:
-            self._poll_timer.reset()
+        now_ns = time.monotonic_ns()
+        self._health.observe(modality, stamp, now_ns, fingerprint(pixels),
+                             saturation(pixels) if pixels.ndim > 1 else None)
+        mode = self._watch_mode()
+        frame = Frame(message, now_ns, self._age_ns(modality, stamp))
+        if mode in ('fusion', 'wait'):
+            add = self._pairer.add_rgb if modality == 'rgb' else self._pairer.add_x
+            self._submit(add(stamp, frame, now_ns))
+            if self._pairer.next_deadline_ns is not None:
+                self._poll_timer.reset()
+        elif modality == ('x' if mode == 'x_only' else 'rgb'):
+            self._worker.submit(Job(mode, *((None, frame) if modality == 'x' else (frame, None))))
+        else:
+            self._telemetry.count('sensor_failed')
 
     def _age_ns(self, modality, stamp):
         """Return how old a frame is that has just come, by its stamp if that can be so."""
@@ -242,38 +241,58 @@ class SegNode(LifecycleNode):
         for pair in pairs:
             self._telemetry.count('pairs')
             self._telemetry.time(offset_ms=pair.offset_ns / _NS_PER_MS)
-            self._worker.submit(pair)
+            if self._health.mode == 'fusion':
+                self._worker.submit(Job('fusion', pair.rgb, pair.x))
+            else:
+                self._telemetry.count('sensor_failed')
 
-    def _segment(self, pair):
-        """Decode, segment and publish one pair, on the worker's thread."""
+    def _update_health(self):
+        self._health.update(time.monotonic_ns())
+        self._watch_mode()
+
+    def _watch_mode(self):
+        """Return the mode; log when it changes, and forget what waits for a partner."""
+        mode = self._health.mode
+        if mode != self._mode:
+            states = ', '.join(f'{name} is {state}'
+                               for name, state in self._health.states.items())
+            text = f'mode {mode}: {MODES[mode]}; {states}'
+            if mode == 'fusion':  # rclpy wants a line of code for each severity
+                self.get_logger().info(text)
+            else:
+                self.get_logger().warning(text)
+            if 'only' in mode or mode == 'unlabeled':
+                self._pairer.reset()
+            self._mode = mode
+        return mode
+
+    def _segment(self, job):
+        """Make and publish one mask, on the worker's thread."""
         parameters = self._options.current
-        rgb = self._decode('rgb', decode_rgb, pair.rgb.message)
-        x = self._decode('x', decode_x, pair.x.message)
-        if rgb is None or x is None:
-            return
         try:
-            result = self._segmenter(rgb, x)
-        except FrameError as error:
-            self._refuse('x', error)
-            return
+            done = self._pipeline(job, parameters)
         except Exception as error:  # noqa: BLE001 an engine that fails must not end the node
             self._telemetry.count('engine_failed')
             self._warn('engine', f'the engine failed, the pair is dropped: {error!r}')
             return
-        done = time.perf_counter()
-        if parameters.confidence_threshold:
-            unsure = result.confidence < 255.0 * parameters.confidence_threshold
-            result.mask[unsure] = UNLABELED
-        if pair.rgb.age_ns() > parameters.max_age_ms * _NS_PER_MS:
-            self._telemetry.count('too_old')
-            self._warn('age', (
-                f'a mask is dropped: its frame is {pair.rgb.age_ns() / _NS_PER_MS:.0f} ms old, '
-                f'max_age_ms is {parameters.max_age_ms:g}; take a smaller model or raise it'))
-            return
+        if done is not None and not self._is_too_old(job.frame, parameters):
+            self._publish(job.frame, *done, parameters)
+
+    def _is_too_old(self, frame, parameters):
+        age_ms = frame.age_ns() / _NS_PER_MS
+        if age_ms <= parameters.max_age_ms:
+            return False
+        self._telemetry.count('too_old')
+        self._warn('age', f'a mask is dropped: its frame is {age_ms:.0f} ms old, max_age_ms is '
+                          f'{parameters.max_age_ms:g}; take a smaller model or raise it')
+        return True
+
+    def _publish(self, frame, rgb, result, parameters):
+        started = time.perf_counter()
+        header = frame.message.header
         try:
-            header = pair.rgb.message.header
             self._outputs.publish_mask(result.mask, header, parameters.label_encoding)
-            latency_ms = (self.get_clock().now().nanoseconds - pair.rgb_stamp_ns) / _NS_PER_MS
+            latency_ms = frame.age_ns() / _NS_PER_MS
             self._outputs.publish_rest(
                 result, rgb, header, self._camera_info, parameters.overlay_alpha,
                 parameters.overlay_max_rate_hz)
@@ -282,17 +301,9 @@ class SegNode(LifecycleNode):
                 self._telemetry.count('publish_failed')
                 self._warn('publish', f'cannot publish: {error}')
             return
-        published = time.perf_counter()
         self._telemetry.count('masks')
         self._telemetry.time(inference_ms=result.inference_ms, latency_ms=latency_ms,
-                             publish_ms=1e3 * (published - done))
-
-    def _decode(self, modality, decode, message):
-        try:
-            return decode(message)
-        except MessageError as error:
-            self._refuse(modality, error)
-            return None
+                             publish_ms=1e3 * (time.perf_counter() - started))
 
     def _refuse(self, modality, error):
         self._telemetry.count(f'{modality}_malformed')
@@ -337,7 +348,7 @@ class SegNode(LifecycleNode):
     def _publish_diagnostics(self):
         self._outputs.publish_diagnostics({
             'model': self._segmenter.card.name, 'device': self._segmenter.engine.device,
-            **self._telemetry.summary(), **self._pairer.drops})
+            **self._health.summary(), **self._telemetry.summary(), **self._pairer.drops})
 
 
 def _input_qos(reliability, depth=5):
@@ -350,6 +361,14 @@ def _pairing_settings(parameters):
         max_wait_ns=round(parameters.max_wait_ms * _NS_PER_MS),
         x_offset_ns=round(parameters.x_offset_ms * _NS_PER_MS),
         rgb_min_period_ns=_MIN_PERIOD_NS, x_min_period_ns=_MIN_PERIOD_NS)
+
+
+def _health_settings(parameters):
+    return HealthSettings(
+        policy=parameters.degraded_policy, late_ms=parameters.health_late_ms,
+        dead_ms=parameters.health_dead_ms, frozen_ms=parameters.health_frozen_ms,
+        saturated_share=parameters.health_saturated_share,
+        recovery_ms=parameters.health_recovery_ms)
 
 
 def main(args=None) -> int:

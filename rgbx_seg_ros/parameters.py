@@ -8,6 +8,7 @@ import math
 
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.health import POLICIES
 
 
 def _parameter(name, default, doc, *, low=None, high=None, allowed=None, runtime=False):
@@ -58,6 +59,31 @@ class Parameters:
         'sync.x_offset_ms', 0.0,
         'Added to the stamps of X before they are compared, ms.',
         low=-10_000.0, high=10_000.0, runtime=True)
+    degraded_policy: str = _parameter(
+        'degraded.policy', 'wait',
+        'While a sensor has failed: publish nothing, go on with the one named, or empty masks.',
+        allowed=POLICIES, runtime=True)
+    degraded_confidence: float = _parameter(
+        'degraded.confidence', 0.5,
+        'Factor of the confidence while one sensor works alone.', low=0.0, high=1.0, runtime=True)
+    health_late_ms: float = _parameter(
+        'health.late_ms', 200.0, 'Silence after which a sensor is late, ms.',
+        low=1.0, high=600_000.0, runtime=True)
+    health_dead_ms: float = _parameter(
+        'health.dead_ms', 1500.0, 'Silence after which a sensor has failed, ms.',
+        low=1.0, high=600_000.0, runtime=True)
+    health_frozen_ms: float = _parameter(
+        'health.frozen_ms', 2000.0,
+        'Time of the same pixels under new stamps after which a sensor has failed, ms; 0: never, '
+        'for simulated cameras without noise.', low=0.0, high=600_000.0, runtime=True)
+    health_saturated_share: float = _parameter(
+        'health.saturated_share', 0.98,
+        'Share of pixels of one value or at full scale above which a sensor has failed; 1: never.',
+        low=0.5, high=1.0, runtime=True)
+    health_recovery_ms: float = _parameter(
+        'health.recovery_ms', 1000.0,
+        'Time for which a sensor that has failed must be good before it is used again, ms.',
+        low=0.0, high=600_000.0, runtime=True)
     max_age_ms: float = _parameter(
         'max_age_ms', 2000.0,
         'Age of the frame beyond which its mask is no longer published, ms.',

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # from those below; the libraries of a floor are for it and for those above.
 FLOORS = {
     'plain data': {
-        '', 'allocator', 'card', 'errors', 'fields', 'labels', 'metrics', 'pairing', 'parameters',
+        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels', 'metrics', 'pairing', 'parameters',
         'pickles', 'resources', 'telemetry', 'worker'},
     'torch': {
         'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
@@ -26,7 +26,7 @@ FLOORS = {
         'predict', 'tiles', 'train'},
     'edge': {
         'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'node_parameters',
-        'outputs', 'replay'},
+        'outputs', 'pipeline', 'replay'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
@@ -38,7 +38,8 @@ LIBRARIES = {
 }
 
 # Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
-ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs'}
+ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs',
+               'pipeline'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}

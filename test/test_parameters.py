@@ -3,6 +3,7 @@
 """The node's parameters: checked by type, range and name, and the same everywhere."""
 
 from dataclasses import fields
+import math
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_there_is_a_configuration():
 def test_a_number_may_be_an_integer_and_must_lie_in_its_range(name):
     low, high = (SPECS[name].metadata[key] for key in ('low', 'high'))
     field = SPECS[name].name
-    for value in (low, high, int(low)):
+    for value in (low, high, math.ceil(low)):
         found = getattr(Parameters.from_ros({name: value}), field)
         assert found == value and isinstance(found, float)
     for value in (low - 1, high + 1, int(high) + 1, float('inf'), -float('inf'), float('nan')):

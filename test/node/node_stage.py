@@ -28,7 +28,9 @@ class ThresholdEngine:
         if self.failure is not None:
             raise self.failure
         time.sleep(self.seconds)
-        return (x > 128).astype(np.uint8), np.full(x.shape, 250, np.uint8)
+        mask = np.zeros(rgb.shape[:2], np.uint8)
+        mask[:] = x * present[1] > 128
+        return mask, np.full_like(mask, 250)
 
 
 def diagnostics(stage):

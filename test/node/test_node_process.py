@@ -62,7 +62,10 @@ def start(tiny_card):
     processes = []
 
     def start(*arguments, domain=None):
-        processes.append(Process(domain or next_domain(), '-p', f'model:={tiny_card}', *arguments))
+        # The frames of these tests are all the same and of one colour.
+        processes.append(Process(
+            domain or next_domain(), '-p', f'model:={tiny_card}', '-p', 'health.frozen_ms:=0.0',
+            '-p', 'health.saturated_share:=1.0', *arguments))
         return processes[-1]
 
     yield start

@@ -1,0 +1,96 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The way of a pair of messages to its mask, also where a sensor has failed."""
+
+from dataclasses import replace
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from rgbx_seg_ros.errors import FrameError, MessageError
+from rgbx_seg_ros.labels import UNLABELED
+from rgbx_seg_ros.messages import decode_rgb, decode_x
+from rgbx_seg_ros.parameters import Parameters
+from rgbx_seg_ros.segmenter import Segmentation, Segmenter
+
+_NOTHING = np.zeros((1, 1), np.uint8)
+"""Stands for the frame of X where X is lost."""
+
+
+class Frame(NamedTuple):
+    """A message of a camera, and how old it is."""
+
+    message: Any
+    received_ns: int
+    """On the steady clock."""
+    received_age_ns: int
+    """Age at that time."""
+
+    def age_ns(self) -> int:
+        """Return the age now."""
+        return self.received_age_ns + time.monotonic_ns() - self.received_ns
+
+
+class Job(NamedTuple):
+    """The frames of which a mask is made; None stands for that of a sensor that has failed."""
+
+    mode: str
+    """That of `health.MODES` in which it was given."""
+    rgb: Frame | None
+    x: Frame | None
+
+    @property
+    def frame(self) -> Frame:
+        """The frame whose header and age are those of the mask."""
+        return self.rgb or self.x
+
+
+class Pipeline:
+    """
+    Makes masks with `segmenter`, job by job, in one thread.
+
+    A frame that cannot be read goes to `refuse(modality, error)`, and its job makes no mask.
+    """
+
+    def __init__(self, segmenter: Segmenter, refuse):
+        self._segmenter, self._refuse = segmenter, refuse
+        self._rgb_size = None
+
+    def __call__(self, job: Job, parameters: Parameters) -> tuple[np.ndarray, Segmentation] | None:
+        """
+        Return the colour frame (H, W, 3) and what was made of the job; None after a refusal.
+
+        Without RGB the colour frame is black and has the size of the last one, or else that of X.
+        """
+        rgb = self._decoded('rgb', decode_rgb, job.rgb)
+        x = self._decoded('x', decode_x, job.x)
+        if (job.rgb and rgb is None) or (job.x and x is None):
+            return None
+        if rgb is None:
+            rgb = np.zeros((*(self._rgb_size or x.shape[:2]), 3), np.uint8)
+        else:
+            self._rgb_size = rgb.shape[:2]
+        if job.mode == 'unlabeled':
+            mask = np.full(rgb.shape[:2], UNLABELED, np.uint8)
+            return rgb, Segmentation(mask, np.zeros_like(mask), None, 0.0, 0.0)
+        lost = {'rgb_only': 'x', 'x_only': 'rgb'}.get(job.mode)
+        try:
+            result = self._segmenter(rgb, _NOTHING if x is None else x, lost)
+        except FrameError as error:
+            self._refuse('x', error)
+            return None
+        if lost:
+            scaled = (result.confidence * parameters.degraded_confidence).astype(np.uint8)
+            result = replace(result, confidence=scaled)
+        if parameters.confidence_threshold:
+            unsure = result.confidence < 255.0 * parameters.confidence_threshold
+            result = replace(result, mask=np.where(unsure, np.uint8(UNLABELED), result.mask))
+        return rgb, result
+
+    def _decoded(self, modality, decode, frame):
+        """Return the pixels of a frame, or None for one that is not there or cannot be read."""
+        try:
+            return None if frame is None else decode(frame.message)
+        except MessageError as error:
+            self._refuse(modality, error)
+            return None

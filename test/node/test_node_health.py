@@ -1,0 +1,143 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node publishes while a sensor has failed, and when it is back."""
+
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
+
+from node_stage import RGB, X  # noqa: E402,I100
+from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+QUICK = {'health__late_ms': 100.0, 'health__dead_ms': 400.0, 'health__frozen_ms': 400.0,
+         'health__saturated_share': 0.98, 'health__recovery_ms': 300.0}
+PERIOD_S = 0.05
+
+
+class Cameras:
+    """Two cameras at 20 Hz; `x` may be fine, cut, frozen or black, and so may `rgb`."""
+
+    def __init__(self, stage):
+        self.stage, self.rgb, self.x = stage, 'fine', 'fine'
+        self.sent = []
+        self._rng = np.random.default_rng(0)
+        self._stop = threading.Event()
+        self._frames = {}
+        self._publishers = {name: stage.publisher(Image, f'{name}/image') for name in ('rgb', 'x')}
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        from rgbx_seg_ros.messages import to_image
+        from ros_stage import header
+        while not self._stop.wait(PERIOD_S):
+            stamp = self.stage.stamp()
+            for name, still in (('rgb', RGB), ('x', X)):
+                how = getattr(self, name)
+                if how == 'fine':
+                    self._frames[name] = still + self._rng.integers(0, 9, still.shape, np.uint8)
+                elif how == 'black':
+                    self._frames[name] = np.zeros_like(still)
+                if how != 'cut':
+                    pixels = self._frames[name]
+                    self._publishers[name].publish(to_image(
+                        pixels, 'rgb8' if pixels.ndim == 3 else 'mono8', header(stamp, name)))
+            self.sent.append(stamp)
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def cameras(stage):
+    """Give a function that starts two cameras; they stop with the test."""
+    started = []
+
+    def start():
+        started.append(Cameras(stage))
+        return started[-1]
+    yield start
+    for one in started:
+        one.stop()
+
+
+def newest(stage, name='mask'):
+    """Return the newest image of that name as (stamp, pixels, frame_id)."""
+    messages = stage.received[f'segmentation/{name}']
+    if not messages:
+        return None, None, None
+    message = messages[-1][0]
+    return stamp_ns(message.header), decode_x(message), message.header.frame_id
+
+
+def segments(stage):
+    """Tell whether the newest mask is one of both modalities."""
+    _, mask, _ = newest(stage)
+    return mask is not None and np.array_equal(mask, X > 128)
+
+
+@pytest.mark.parametrize('fault', ['cut', 'frozen', 'black'])
+def test_with_rgb_alone_masks_go_on_with_less_confidence(stage, make_node, cameras, fault):
+    make_node(degraded__policy='rgb_only', **QUICK)
+    for name in ('mask', 'confidence'):
+        stage.listen(Image, f'segmentation/{name}')
+    pair = cameras()
+    stage.wait(lambda: segments(stage) and stage.received['segmentation/confidence'])
+    assert (newest(stage, 'confidence')[1] == 250).all()
+    pair.x = fault
+    stage.wait(lambda: not segments(stage))
+    assert not newest(stage)[1].any(), 'the engine saw X'
+    stage.wait(lambda: (newest(stage, 'confidence')[1] == 125).all())
+    count = len(stage.received['segmentation/mask'])
+    stage.wait(lambda: len(stage.received['segmentation/mask']) > count + 5)
+    pair.x = 'fine'
+    stage.wait(lambda: segments(stage))
+    assert set(map(stamp_ns, (m.header for m, _ in stage.received['segmentation/mask']))) <= {
+        *pair.sent}
+
+
+@pytest.mark.parametrize('fault', ['cut', 'frozen', 'black'])
+@pytest.mark.parametrize('name', ['rgb', 'x'])
+def test_by_default_nothing_is_published_while_a_sensor_has_failed(
+        stage, make_node, cameras, warnings, name, fault):
+    make_node(**QUICK)
+    stage.listen(Image, 'segmentation/mask')
+    pair = cameras()
+    stage.wait(lambda: segments(stage))
+    setattr(pair, name, fault)
+    stage.wait(lambda: any('mode wait' in line and f'{name} is' in line for line in warnings()))
+    last, sent = newest(stage)[0], len(pair.sent)
+    stage.wait(lambda: len(pair.sent) > sent + 10)
+    assert newest(stage)[0] <= last + 2 * PERIOD_S * 1e9
+    setattr(pair, name, 'fine')
+    stage.wait(lambda: newest(stage)[0] > pair.sent[sent])
+    assert segments(stage)
+
+
+def test_with_empty_masks_every_pixel_is_unlabeled(stage, make_node, cameras):
+    make_node(degraded__policy='unlabeled', **QUICK)
+    stage.listen(Image, 'segmentation/mask')
+    pair = cameras()
+    stage.wait(lambda: segments(stage))
+    pair.x = 'cut'
+    stage.wait(lambda: (newest(stage)[1] == 255).all())
+    pair.x = 'fine'
+    stage.wait(lambda: segments(stage))
+
+
+def test_with_x_alone_masks_have_its_header_and_the_size_of_the_last_colour_image(
+        stage, make_node, cameras):
+    make_node(degraded__policy='x_only', **QUICK)
+    stage.listen(Image, 'segmentation/mask')
+    pair = cameras()
+    stage.wait(lambda: segments(stage))
+    pair.rgb = 'cut'
+    stage.wait(lambda: newest(stage)[2] == 'x')
+    assert segments(stage)
+    pair.rgb = 'fine'
+    stage.wait(lambda: newest(stage)[2] == 'rgb')
