@@ -25,10 +25,11 @@ from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES, satu
 from rgbx_seg_ros.messages import raw_pixels, stamp_ns
 from rgbx_seg_ros.node_parameters import NodeParameters
 from rgbx_seg_ros.outputs import Outputs
-from rgbx_seg_ros.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.pairing import PairingSettings
 from rgbx_seg_ros.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.sync import make_synchronizer
 from rgbx_seg_ros.telemetry import Telemetry
 from rgbx_seg_ros.worker import NewestWorker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -101,7 +102,7 @@ class SegNode(LifecycleNode):
         self._segmenter = Segmenter.from_card(settings.model, settings.engine, settings.device)
         self._options.current = settings
         self._outputs = Outputs(self, self._segmenter)
-        self._pairer = Pairer(_pairing_settings(settings))
+        self._pairer = make_synchronizer(settings.sync_policy, _pairing_settings(settings))
         self._telemetry = Telemetry()
         self._pipeline = Pipeline(self._segmenter, self._refuse)
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
@@ -360,7 +361,7 @@ def _pairing_settings(parameters):
         slop_ns=round(parameters.slop_ms * _NS_PER_MS),
         max_wait_ns=round(parameters.max_wait_ms * _NS_PER_MS),
         x_offset_ns=round(parameters.x_offset_ms * _NS_PER_MS),
-        rgb_min_period_ns=_MIN_PERIOD_NS, x_min_period_ns=_MIN_PERIOD_NS)
+        rgb_min_period_ns=_MIN_PERIOD_NS, x_min_period_ns=_MIN_PERIOD_NS, learn_periods=True)
 
 
 def _health_settings(parameters):

@@ -30,6 +30,7 @@ import math
 from typing import Any, NamedTuple
 
 from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.periods import PeriodEstimator
 
 DROP_REASONS = {
     'rgb_no_partner': 'RGB frame without an X frame within the slop, or none is left for it: '
@@ -46,7 +47,7 @@ DROP_REASONS = {
     'rgb_reset': 'RGB frame from before a clock jump or a call of reset()',
     'x_reset': 'X frame from before a clock jump or a call of reset()',
 }
-"""Every key of `Pairer.drops` and what it tells the user."""
+"""Every key of `Synchronizer.drops` and what it tells the user."""
 
 CLOCK_JUMP_NS = 200_000_000
 """
@@ -80,11 +81,16 @@ class PairingSettings:
     """
     x_min_period_ns: int = 1
     """The same promise for X."""
+    learn_periods: bool = False
+    """Let the stamps seen so far make both promises too; the longer one counts."""
 
     def __post_init__(self):
         least = {'slop_ns': 0, 'max_wait_ns': 0, 'queue_size': 1,
                  'rgb_min_period_ns': 1, 'x_min_period_ns': 1}
-        for name in (field.name for field in fields(self)):
+        if not isinstance(self.learn_periods, bool):
+            raise ParameterError(
+                f'learn_periods is {self.learn_periods!r}, allowed are True and False')
+        for name in (field.name for field in fields(self) if field.type is int):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ParameterError(
@@ -126,6 +132,7 @@ class _Stream:
         self.name = name
         self.loser = loser  # drop reason of a frame that stays alone
         self.queue: deque[_Frame] = deque()
+        self.period = PeriodEstimator()
         self.forget()
 
     def forget(self):
@@ -134,13 +141,13 @@ class _Stream:
         self.settles_ns = -math.inf
 
 
-class Pairer:
+class Synchronizer:
     """
-    Turn two streams of stamped frames into pairs.
+    Turn two streams of stamped frames into pairs, by the rule that a subclass adds.
 
-    `add_rgb`, `add_x`, `poll` and `flush` return the pairs that became certain, oldest first;
-    between two clock jumps both stamps increase strictly from pair to pair. Every frame ends in
-    one pair, in one count of `drops` (a Counter over the keys of DROP_REASONS), or still waits.
+    `add_rgb`, `add_x` and `poll` return the pairs that became certain, oldest first; between two
+    clock jumps both stamps increase strictly from pair to pair. Every frame ends in one pair, in
+    one count of `drops` (a Counter over the keys of DROP_REASONS), or still waits.
     """
 
     def __init__(self, settings: PairingSettings):
@@ -164,6 +171,7 @@ class Pairer:
         self._settings = settings
         self._x.newest_ns += shift_ns
         self._x.queue = deque(f._replace(time_ns=f.time_ns + shift_ns) for f in self._x.queue)
+        self._start_again()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -173,10 +181,7 @@ class Pairer:
     @property
     def next_deadline_ns(self) -> int | None:
         """When `poll` must be called at the latest, on the clock of `now_ns`; None is never."""
-        if not self._rgb.queue:
-            return None
-        received_ns = self._rgb.queue[0].received_ns
-        return received_ns + self._settings.max_wait_ns - self._set_back_ns
+        return None
 
     def add_rgb(self, stamp_ns: int, frame: Any, now_ns: int) -> list[Pair]:
         """Take an RGB frame with its own stamp, received at `now_ns`."""
@@ -192,13 +197,9 @@ class Pairer:
         return self._decide()
 
     def poll(self, now_ns: int) -> list[Pair]:
-        """Let time pass: decide about the RGB frames that have waited for `max_wait_ns`."""
+        """Let time pass, which may make pairs due."""
         self._set_clock(now_ns)
         return self._decide()
-
-    def flush(self) -> list[Pair]:
-        """Decide about every frame that still waits, as at the end of a bag."""
-        return self._decide(flush=True)
 
     def reset(self):
         """Drop every frame that waits and know nothing of the clocks; the counts stay."""
@@ -207,6 +208,7 @@ class Pairer:
                 self.drops[f'{stream.name}_reset'] += len(stream.queue)
             stream.queue.clear()
             stream.forget()
+        self._start_again()
 
     def _set_clock(self, now_ns):
         # A receive clock that is set back (simulated time that starts again) stands still for
@@ -215,7 +217,7 @@ class Pairer:
         self._now_ns = now_ns + self._set_back_ns
 
     def _admit(self, stream, other, frame):
-        """Put a frame at the end of its queue, or count why it cannot go there."""
+        """Put a frame at the end of its queue and return True, or count why it cannot be."""
         back_ns = stream.newest_ns - frame.time_ns
         ahead_ns = frame.time_ns - other.newest_ns
         if frame.stamp_ns <= 0:
@@ -231,8 +233,35 @@ class Pairer:
                 self.clock_jumps += 1
                 self.reset()
                 other.settles_ns = self._now_ns + CLOCK_SETTLE_NS
+            elif back_ns > -math.inf:
+                stream.period.add(-back_ns)
             stream.queue.append(frame)
             stream.newest_ns = frame.time_ns
+            return True
+        return False
+
+    def _decide(self):
+        """Take the frames whose fate is certain off their queues; return the pairs among them."""
+        raise NotImplementedError
+
+    def _start_again(self):
+        """Follow new settings and queues that were changed."""
+
+
+class Pairer(Synchronizer):
+    """Pair each RGB frame with the X frame nearest to it, as the top of this file has it."""
+
+    @property
+    def next_deadline_ns(self) -> int | None:
+        """When `poll` must be called at the latest, on the clock of `now_ns`; None is never."""
+        if not self._rgb.queue:
+            return None
+        received_ns = self._rgb.queue[0].received_ns
+        return received_ns + self._settings.max_wait_ns - self._set_back_ns
+
+    def flush(self) -> list[Pair]:
+        """Decide about every frame that still waits, as at the end of a bag."""
+        return self._decide(flush=True)
 
     def _decide(self, flush=False):
         """Take frames off the start of the line as long as their partners are certain or due."""
@@ -265,8 +294,8 @@ class Pairer:
         """
         endless = self._settings.slop_ns + 1
         # No frame of either stream can come before these times any more.
-        next_rgb_ns = self._rgb.newest_ns + self._settings.rgb_min_period_ns
-        next_x_ns = self._x.newest_ns + self._settings.x_min_period_ns
+        next_rgb_ns = self._next_ns(self._rgb, self._settings.rgb_min_period_ns)
+        next_x_ns = self._next_ns(self._x, self._settings.x_min_period_ns)
         final_ns = math.inf if known_is_all else min(next_rgb_ns, next_x_ns)
         line = heapq.merge(self._rgb.queue, self._x.queue)
         left, shortest = next(line), endless
@@ -284,3 +313,9 @@ class Pairer:
             if not final:
                 return None
             left, shortest = right, gap
+
+    def _next_ns(self, stream, promise_ns):
+        """Return the time before which no further frame of a stream is to be expected."""
+        if self._settings.learn_periods:
+            promise_ns = max(promise_ns, stream.period.promise_ns)
+        return stream.newest_ns + promise_ns

@@ -48,6 +48,10 @@ class Parameters:
         'rgb.depth', 5, 'RGB messages that the middleware keeps for the node.', low=1, high=100)
     x_depth: int = _parameter(
         'x.depth', 5, 'X messages that the middleware keeps for the node.', low=1, high=100)
+    sync_policy: str = _parameter(
+        'sync.policy', 'nearest',
+        'How pairs are found. nearest: closest in time. approximate, exact: those of '
+        'message_filters.', allowed=('nearest', 'approximate', 'exact'))
     slop_ms: float = _parameter(
         'sync.slop_ms', 50.0, 'Longest time between the two frames of a pair, ms.',
         low=0.0, high=10_000.0, runtime=True)

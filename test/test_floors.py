@@ -26,7 +26,7 @@ FLOORS = {
         'predict', 'tiles', 'train'},
     'edge': {
         'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'node_parameters',
-        'outputs', 'pipeline', 'replay'},
+        'outputs', 'pipeline', 'replay', 'sync'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
@@ -39,7 +39,7 @@ LIBRARIES = {
 
 # Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
 ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs',
-               'pipeline'}
+               'pipeline', 'sync'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}

@@ -90,6 +90,12 @@ def test_the_engines_that_can_be_chosen_are_those_that_exist():
     assert SPECS['engine'].metadata['allowed'] == tuple(ENGINES)
 
 
+def test_the_policies_that_can_be_chosen_are_those_that_exist():
+    pytest.importorskip('rclpy', reason='sync needs rclpy')
+    from rgbx_seg_ros.sync import POLICIES
+    assert SPECS['sync.policy'].metadata['allowed'] == tuple(POLICIES)
+
+
 def test_the_table_has_a_row_for_every_parameter():
     head, rule, *rows = markdown_table().splitlines()
     assert [row.split('`')[1] for row in rows] == list(SPECS)

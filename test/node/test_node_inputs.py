@@ -92,7 +92,7 @@ def test_a_frame_that_is_too_old_when_its_mask_is_ready_gets_none(
     stage.wait(lambda: diagnostics(stage).get('too_old') == '1')
     assert 'max_age_ms is 300; take a smaller model or raise it' in warnings()[-1]
     engine.seconds = 0.0
-    stage.send(RGB, X, stage.stamp() - 10**9)
+    stage.send(RGB, X, stage.stamp() - 10 * 10**9)
     stage.wait(lambda: diagnostics(stage).get('too_old') == '2')
     good = stage.stamp()
     stage.send(RGB, X, good)
