@@ -20,7 +20,7 @@ from rgbx_seg_ros.labels import LabelClass, LabelSet
 from rgbx_seg_ros.resources import share_dir
 
 X_KINDS = ('thermal', 'depth', 'polarization', 'dsm')
-X_NORMALIZATIONS = ('auto', 'fixed', 'minmax', 'percentile')
+X_NORMALIZATIONS = ('auto', 'fixed', 'celsius', 'minmax', 'percentile')
 
 
 def _check_mean_std(where, mean, std):
@@ -57,11 +57,18 @@ class XInput:
     """Standard deviation of each channel, likewise."""
     normalization: str = 'auto'
     """
-    Which raw values become 0 and 1. fixed: `range`. minmax, percentile: of each frame's valid
-    pixels. auto: 0..255 for 8-bit frames, percentile for wider ones.
+    Which raw values become 0 and 1. fixed, celsius: `range`. minmax, percentile: of each frame's
+    valid pixels. auto: 0..255 for 8-bit frames, percentile for wider ones.
     """
     range: tuple[float, float] | None = None  # noqa: A003
-    """Raw values that become 0 and 1, for `fixed`."""
+    """What becomes 0 and 1: raw values for `fixed`, degrees Celsius for `celsius`."""
+    celsius_per_count: float = 0.01
+    """
+    For `celsius`: degrees that one count of a 16-bit frame stands for. Float frames hold degrees
+    Celsius themselves, whatever these two fields say.
+    """
+    celsius_at_zero: float = -273.15
+    """For `celsius`: temperature of the raw value 0. -273.15 is a sensor that counts kelvin."""
     percentiles: tuple[float, float] = (1.0, 99.0)
     """Percentiles of the valid pixels that become 0 and 1, for `percentile` and `auto`."""
     invalid: float | None = None
@@ -73,10 +80,17 @@ class XInput:
         if self.normalization not in X_NORMALIZATIONS:
             raise CardError(
                 f'x.normalization: {unknown_name(self.normalization, X_NORMALIZATIONS)}')
-        if (self.normalization == 'fixed') != (self.range is not None):
+        if (self.normalization in ('fixed', 'celsius')) != (self.range is not None):
             raise CardError(
                 f'x.range is {self.range!r} with x.normalization {self.normalization!r}: '
-                'fixed needs a range [low, high], the others take none')
+                'fixed and celsius need a range [low, high], the others take none')
+        if self.normalization == 'celsius' and self.kind != 'thermal':
+            raise CardError(f"x.normalization is 'celsius' with x.kind {self.kind!r}: only "
+                            'thermal frames hold temperatures, use fixed')
+        if not 0 < self.celsius_per_count < math.inf or not math.isfinite(self.celsius_at_zero):
+            raise CardError(
+                f'x.celsius_per_count is {self.celsius_per_count!r} and x.celsius_at_zero '
+                f'{self.celsius_at_zero!r}: both must be finite, the first one above 0')
         if self.range is not None and not -math.inf < self.range[0] < self.range[1] < math.inf:
             raise CardError(f'x.range is {self.range!r}: low must be below high, both finite')
         low, high = self.percentiles

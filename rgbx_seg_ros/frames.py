@@ -37,28 +37,70 @@ def x_range(x: np.ndarray, spec: XInput) -> tuple[float, float]:
     """
     Return the raw values of `x` that become 0 and 1 in the network's input.
 
-    Percentiles come from a regular sample of some 20,000 pixels, so their cost does not grow with
-    the frame. A frame without a valid pixel, or of one value only, gets a range one unit wide.
+    A frame without a valid pixel, or of one value only, gets a range one unit wide. Raise
+    FrameError for a frame that cannot hold what `spec` asks for.
+    """
+    return given_range(x.dtype, spec) or measured_range(x, spec) or (0.0, 1.0)
+
+
+def given_range(dtype: np.dtype, spec: XInput) -> tuple[float, float] | None:
+    """
+    Return the range that `spec` gives to all frames of a type; None where it follows the frame.
+
+    Raise FrameError for a type that cannot hold what `spec` asks for.
     """
     if spec.normalization == 'fixed':
         return spec.range
-    if spec.normalization == 'auto' and x.dtype == np.uint8:
+    if spec.normalization == 'celsius':
+        return _raw_of_celsius(dtype, spec)
+    if spec.normalization == 'auto' and dtype == np.uint8:
         return _FULL_SCALE_8_BIT
-    valid = x
-    if spec.normalization != 'minmax':
-        step = max(1, int((x.shape[0] * x.shape[1] / _SAMPLES_PER_FRAME) ** 0.5))
-        valid = x[::step, ::step]
-    if valid.dtype == np.float32:
-        valid = valid[np.isfinite(valid)]
-    if spec.invalid is not None:
-        valid = valid[valid != spec.invalid]
+    return None
+
+
+def _raw_of_celsius(dtype, spec):
+    if dtype == np.uint8:
+        raise FrameError(
+            "x is of uint8 with x.normalization 'celsius': 8-bit thermal frames have lost their "
+            'temperatures; let the camera send raw 16-bit (mono16) or degrees Celsius (32FC1), or '
+            'use another normalization')
+    if np.issubdtype(dtype, np.floating):
+        return spec.range
+    low, high = ((celsius - spec.celsius_at_zero) / spec.celsius_per_count
+                 for celsius in spec.range)
+    return low, high
+
+
+def measured_range(x: np.ndarray, spec: XInput) -> tuple[float, float] | None:
+    """
+    Return the range of the valid pixels of `x`, for minmax of all, else between percentiles.
+
+    Percentiles come from a regular sample of some 20,000 pixels, so their cost does not grow with
+    the frame. The range is at least one unit wide, and None where no pixel is valid.
+    """
+    minmax = spec.normalization == 'minmax'
+    pixels = x if minmax else regular_sample(x, _SAMPLES_PER_FRAME)
+    valid = pixels[is_valid(pixels, spec)]
+    if not valid.size:  # the few that are valid may lie beside the sample
+        valid = x[is_valid(x, spec)]
     if not valid.size:
-        return 0.0, 1.0
-    if spec.normalization == 'minmax':
+        return None
+    if minmax:
         low, high = float(valid.min()), float(valid.max())
     else:
         low, high = map(float, np.percentile(valid, spec.percentiles))
     return (low, high) if low < high else (low, low + 1.0)
+
+
+def regular_sample(x: np.ndarray, count: int) -> np.ndarray:
+    """Return a view of pixels of `x` at equal distances, `count` of them or a few more."""
+    step = max(1, int((x.shape[0] * x.shape[1] / count) ** 0.5))
+    return x[::step, ::step]
+
+
+def is_valid(x: np.ndarray, spec: XInput) -> np.ndarray:
+    """Return where `x` holds a measurement: a finite value that is not `spec.invalid`."""
+    return np.isfinite(x) if spec.invalid is None else np.isfinite(x) & (x != spec.invalid)
 
 
 def to_batch(frame: np.ndarray) -> torch.Tensor:

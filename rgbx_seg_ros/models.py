@@ -16,6 +16,7 @@ _X_RANGE = {
     'percentile': 'percentiles {percentiles} of each frame become 0..1',
     'minmax': 'lowest to highest value of each frame become 0..1',
     'fixed': 'raw values {range} become 0..1',
+    'celsius': '{range} degrees Celsius become 0..1',
 }
 
 

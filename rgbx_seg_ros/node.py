@@ -104,7 +104,7 @@ class SegNode(LifecycleNode):
         self._outputs = Outputs(self, self._segmenter)
         self._pairer = make_synchronizer(settings.sync_policy, _pairing_settings(settings))
         self._telemetry = Telemetry()
-        self._pipeline = Pipeline(self._segmenter, self._refuse)
+        self._pipeline = Pipeline(self._segmenter, settings.x_smoothing_s, self._refuse)
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
                                f'{self._segmenter.engine.device}')
         return TransitionCallbackReturn.SUCCESS

@@ -40,6 +40,10 @@ class Parameters:
         'raw: x/image. compressed: x/image/compressed. compressedDepth: '
         'x/image/compressedDepth.',
         allowed=('raw', 'compressed', 'compressedDepth'))
+    x_smoothing_s: float = _parameter(
+        'x.smoothing_s', 5.0,
+        'Time constant with which the range of X follows the scene, s; 0: frame by frame.',
+        low=0.0, high=3600.0)
     rgb_reliability: str = _parameter(
         'rgb.reliability', 'best_effort', 'QoS of the RGB subscription.', allowed=_RELIABILITY)
     x_reliability: str = _parameter(

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.errors import FrameError, MessageError
+from rgbx_seg_ros.frames import check_x
 from rgbx_seg_ros.labels import UNLABELED
-from rgbx_seg_ros.messages import decode_rgb, decode_x
+from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.segmenter import Segmentation, Segmenter
+from rgbx_seg_ros.x_range import RangeTracker
 
 _NOTHING = np.zeros((1, 1), np.uint8)
 """Stands for the frame of X where X is lost."""
@@ -49,11 +51,13 @@ class Pipeline:
     """
     Makes masks with `segmenter`, job by job, in one thread.
 
+    The range of X is smoothed over `x_smoothing_s`, see `x_range.RangeTracker`.
     A frame that cannot be read goes to `refuse(modality, error)`, and its job makes no mask.
     """
 
-    def __init__(self, segmenter: Segmenter, refuse):
+    def __init__(self, segmenter: Segmenter, x_smoothing_s: float, refuse):
         self._segmenter, self._refuse = segmenter, refuse
+        self._range = RangeTracker(segmenter.card.x, x_smoothing_s)
         self._rgb_size = None
 
     def __call__(self, job: Job, parameters: Parameters) -> tuple[np.ndarray, Segmentation] | None:
@@ -75,7 +79,13 @@ class Pipeline:
             return rgb, Segmentation(mask, np.zeros_like(mask), None, 0.0, 0.0)
         lost = {'rgb_only': 'x', 'x_only': 'rgb'}.get(job.mode)
         try:
-            result = self._segmenter(rgb, _NOTHING if x is None else x, lost)
+            limits = None
+            if x is None:
+                x = _NOTHING
+            else:
+                check_x(x)
+                limits = self._range(x, stamp_ns(job.x.message.header))
+            result = self._segmenter(rgb, x, lost, limits)
         except FrameError as error:
             self._refuse('x', error)
             return None

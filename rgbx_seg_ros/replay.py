@@ -32,6 +32,7 @@ from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.telemetry import Window
+from rgbx_seg_ros.x_range import RangeTracker
 from tqdm import tqdm
 
 MASK_TOPIC = '/segmentation/mask'
@@ -142,6 +143,7 @@ class _Replay:
 
     def __init__(self, segmenter, settings, writer):
         self._segmenter, self._writer = segmenter, writer
+        self._range = RangeTracker(segmenter.card.x)
         self._pairer = Pairer(settings)
         self._now_ns = 0
         self._malformed = Counter()
@@ -193,7 +195,8 @@ class _Replay:
     def _segment(self, pairs):
         for pair in pairs:
             header, rgb = pair.rgb
-            result = self._segmenter(rgb, pair.x)
+            limits = self._range(pair.x, pair.x_stamp_ns)
+            result = self._segmenter(rgb, pair.x, limits=limits)
             if not self.pairs:
                 palette = String(data=self._segmenter.labels.to_json())
                 self._writer.write(PALETTE_TOPIC, palette, self._now_ns, latched=True)

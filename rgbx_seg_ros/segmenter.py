@@ -63,18 +63,21 @@ class Segmenter:
         """Whether the network makes a fused image."""
         return hasattr(NETWORKS[self.card.network], 'forward_with_fusion')
 
-    def __call__(self, rgb: np.ndarray, x: np.ndarray, lost: str | None = None) -> Segmentation:
+    def __call__(self, rgb: np.ndarray, x: np.ndarray, lost: str | None = None,
+                 limits: tuple[float, float] | None = None) -> Segmentation:
         """
         Segment one pair; of a modality that is `lost`, 'rgb' or 'x', the frame does not count.
 
         `rgb` is (H, W, 3) uint8 in RGB order; `x` is the raw frame as stored, (H, W) or (H, W, 3)
         of uint8, uint16 or float32, showing the same field of view, of any size. The mask has the
-        size of `rgb`, also where that is lost. Raise FrameError for anything else.
+        size of `rgb`, also where that is lost. `limits` are the raw values of X that become 0 and
+        1, by default those that the card gives this frame by itself. Raise FrameError for anything
+        else.
         """
         started = time.perf_counter()
         check_rgb(rgb)
         check_x(x)
-        limits = x_range(x, self.card.x)
+        limits = limits or x_range(x, self.card.x)
         prepared = time.perf_counter()
         present = (float(lost != 'rgb'), float(lost != 'x'))
         mask, confidence, *fused = self.engine(rgb, x, limits, present)

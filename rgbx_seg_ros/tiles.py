@@ -20,6 +20,7 @@ import warnings
 import numpy as np
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.frames import given_range
 from rgbx_seg_ros.graph import Normalize
 import torch
 from torch import nn
@@ -182,10 +183,9 @@ class _Source:
 
     def value_range(self, spec):
         """Return the raw values that become 0 and 1, those of the whole image for minmax."""
-        if spec.normalization == 'fixed':
-            return spec.range
-        if spec.normalization == 'auto' and self.dtype == np.uint8:
-            return 0.0, 255.0
+        given = given_range(self.dtype, spec)
+        if given is not None:
+            return given
         if spec.normalization != 'minmax':
             raise DataError(
                 f'x.normalization is {spec.normalization!r}: the percentiles of a whole image are '

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 # from those below; the libraries of a floor are for it and for those above.
 FLOORS = {
     'plain data': {
-        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels', 'metrics', 'pairing', 'parameters',
-        'pickles', 'resources', 'telemetry', 'worker'},
+        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels', 'metrics', 'pairing',
+        'parameters', 'periods', 'pickles', 'resources', 'telemetry', 'worker'},
     'torch': {
         'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
-        'torch_files'},
+        'torch_files', 'x_range'},
     'offline work': {
         'augment', 'benchmark', 'datasets', 'evaluate', 'images', 'import_weights', 'models',
         'predict', 'tiles', 'train'},

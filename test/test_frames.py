@@ -7,15 +7,15 @@ import warnings
 import numpy as np
 import pytest
 from rgbx_seg_ros.card import X_NORMALIZATIONS, XInput
-from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.frames import check_rgb, check_x, to_batch, x_range, X_TYPES
 
 HALF = (0.5, 0.5, 0.5)
 
 
 def spec(normalization, **changes):
-    limits = {'range': (10.0, 20.0)} if normalization == 'fixed' else {}
-    return XInput('thermal', HALF, HALF, normalization, **limits, **changes)
+    limits = {'range': (10.0, 20.0)} if normalization in ('fixed', 'celsius') else {}
+    return XInput('thermal', HALF, HALF, normalization, **{**limits, **changes})
 
 
 @pytest.mark.parametrize('rgb', [
@@ -45,6 +45,8 @@ def test_every_x_frame_that_is_allowed_has_a_range(x_type, shape):
     for normalization in X_NORMALIZATIONS:
         x = np.arange(np.prod(shape)).reshape(shape).astype(x_type)
         check_x(x)
+        if normalization == 'celsius' and x_type == np.uint8:
+            continue
         low, high = x_range(x, spec(normalization))
         assert isinstance(low, float) and isinstance(high, float)
         assert low < high
@@ -60,6 +62,40 @@ def test_each_normalization_takes_the_range_that_its_name_says():
     assert x_range(ramp.astype(np.uint8), spec('auto')) == (0.0, 255.0)
 
 
+@pytest.mark.parametrize(('raw', 'counts'), [
+    (29815, {}),  # hundredths of a kelvin
+    (2982, {'celsius_per_count': 0.1, 'celsius_at_zero': -273.2}),
+    (1250, {'celsius_per_count': 0.1, 'celsius_at_zero': -100.0})])
+def test_25_degrees_are_in_the_middle_of_0_to_50_in_counts_and_in_degrees(raw, counts):
+    for value, x_type in ((raw, np.uint16), (25.0, np.float32)):
+        low, high = x_range(np.full((4, 6), value, x_type),
+                            spec('celsius', range=(0.0, 50.0), **counts))
+        assert (value - low) / (high - low) == pytest.approx(0.5, abs=1e-9)
+
+
+def test_a_celsius_range_refuses_frames_of_8_bit_and_says_what_to_send():
+    with pytest.raises(FrameError, match="uint8 with x.normalization 'celsius'.*mono16.*32FC1"):
+        x_range(np.zeros((4, 6), np.uint8), spec('celsius'))
+
+
+@pytest.mark.parametrize(('changes', 'said'), [
+    ({'range': None}, 'x.range is None .* fixed and celsius need a range'),
+    ({'range': (60.0, -10.0)}, 'low must be below high'),
+    ({'celsius_per_count': 0.0}, 'x.celsius_per_count is 0.0'),
+    ({'celsius_per_count': -0.01}, 'x.celsius_per_count is -0.01'),
+    ({'celsius_per_count': np.inf}, 'x.celsius_per_count is inf'),
+    ({'celsius_at_zero': np.nan}, 'x.celsius_at_zero nan')])
+def test_a_celsius_range_that_makes_no_sense_is_refused(changes, said):
+    with pytest.raises(CardError, match=said):
+        spec('celsius', **changes)
+
+
+@pytest.mark.parametrize('kind', ['depth', 'polarization', 'dsm'])
+def test_only_thermal_frames_have_a_range_in_celsius(kind):
+    with pytest.raises(CardError, match=f"'celsius' with x.kind '{kind}'.*use fixed"):
+        XInput(kind, HALF, HALF, 'celsius', range=(0.0, 50.0))
+
+
 @pytest.mark.parametrize('normalization', ['minmax', 'percentile'])
 @pytest.mark.parametrize(('x', 'invalid'), [
     (np.array([[0, 0, 500, 700, 700]], np.uint16), 0.0),
@@ -69,6 +105,12 @@ def test_each_normalization_takes_the_range_that_its_name_says():
 def test_pixels_without_a_measurement_do_not_count(normalization, x, invalid):
     found = x_range(x, spec(normalization, invalid=invalid, percentiles=(0.0, 100.0)))
     assert found == (500.0, 700.0)
+
+
+def test_valid_pixels_beside_the_sample_are_found():
+    x = np.zeros((480, 640), np.uint16)
+    x[1, 1:3] = 500, 700
+    assert x_range(x, spec('percentile', invalid=0.0, percentiles=(0.0, 100.0))) == (500.0, 700.0)
 
 
 @pytest.mark.parametrize('normalization', ['minmax', 'percentile', 'auto'])
