@@ -107,9 +107,9 @@ def test_an_unknown_model_gets_the_nearest_name():
 
 
 @pytest.mark.parametrize('name', X_NORMALIZATIONS)
-def test_every_normalization_can_be_chosen_and_only_fixed_takes_a_range(write_card, name,
-                                                                        card_content):
-    limits = {'range': [0, 100]} if name == 'fixed' else {}
+def test_every_normalization_can_be_chosen_and_only_some_take_a_range(write_card, name,
+                                                                      card_content):
+    limits = {'range': [0, 100]} if name in ('fixed', 'celsius') else {}
     assert load_card(write_card(x={**card_content['x'], 'normalization': name, **limits}))
     wrong = {} if limits else {'range': [0, 100]}
     with pytest.raises(CardError, match=f'x.range is .*{name}'):
