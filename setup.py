@@ -53,6 +53,7 @@ setup(
         'numpy>=1.21.5',
         'opencv-python-headless>=4.5.4',
         'PyYAML>=5.4',
+        'rich>=11.2',
         'rosbags>=0.11,<0.12',  # as long as it is at 0 a minor version may change its interface
         'safetensors>=0.4',  # the oldest one tested
         # JetPack 6 began with 2.3; 2.13 is the newest one tested. The cap also keeps a machine

@@ -21,6 +21,7 @@ COMMANDS = {
     'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
     'benchmark': ('benchmark', 'compare what the networks cost on this machine'),
+    'top': ('top', 'show live what the segmentation nodes tell about themselves'),
     'demo': ('demo', 'run the live node on bundled night-time frames'),
 }
 

@@ -27,6 +27,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros import bags
 from rgbx_seg_ros.bags import BagReader, BagWriter, image_message
 from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.images import write_image
 from rgbx_seg_ros.make_bag import make_bag
@@ -86,8 +87,11 @@ class _Stage:
         self.recording.palette = message.data
 
     def _take_diagnostics(self, message):
-        facts = {v.key: v.value for v in message.status[0].values}
-        self.recording.diagnostics.append(facts)
+        for sections in from_array(message).values():
+            self.recording.diagnostics.append({
+                **sections['segmentation'].values, **sections['timing'].values,
+                **{f'{name}_received': sections[name].values['received']
+                   for name in ('rgb', 'x')}})
 
     def now_ns(self) -> int:
         """Return the time as the node under test sees it."""
@@ -190,7 +194,7 @@ def _counts(facts: dict) -> Counter:
 def _finished(done: Recording) -> bool:
     """Tell whether the node has served every pair and nothing has changed for a second."""
     before, now = (_counts(facts) for facts in done.diagnostics[-2:])
-    return (before == now and 0 < now['pairs'] == now['masks'] + now['superseded']
+    return (before == now and 0 < now['pairs'] == now['masks'] + now['drops.superseded']
             and len(done.images['mask']) >= now['masks'])
 
 
@@ -255,8 +259,8 @@ def _write_pictures(out, bag, stamps, done):
 def _metrics(stamps, done):
     facts = done.diagnostics[-1]
     counts = _counts(facts)
-    drops = {name: count for name, count in counts.items()
-             if name not in ('rgb_received', 'x_received', 'pairs', 'masks')}
+    drops = {name.partition('.')[2]: count for name, count in counts.items()
+             if name.startswith('drops.')}
     for modality in ('rgb', 'x'):
         lost = len(stamps) - counts[f'{modality}_received']
         if lost:

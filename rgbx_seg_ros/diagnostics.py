@@ -1,28 +1,43 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The node's state as a diagnostic_msgs/DiagnosticArray."""
+"""The node's state as a diagnostic_msgs/DiagnosticArray, and back."""
+
+from collections import defaultdict
+from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rgbx_seg_ros.node_report import DIAGNOSTICS, Level, Status
 
 
-def diagnostic_array(node_name: str, facts: dict, stamp) -> DiagnosticArray:
+def to_array(node_name: str, sections: Mapping[str, Status], stamp) -> DiagnosticArray:
     """
-    Return one status with all `facts`: words, counts, and times in ms (None before the first).
+    Return the sections, as `Assessor.assess` returns them, as `NODE: SECTION` in one message.
 
-    `facts['pairs']` tells whether frames have arrived; the level is WARN until then.
+    `node_name` is the full one; its leading slash, which viewers take for a folder, is left out.
     """
-    started = bool(facts.get('pairs'))
-    status = DiagnosticStatus(
-        level=DiagnosticStatus.OK if started else DiagnosticStatus.WARN,
-        name=f'{node_name}: segmentation',
-        message='segmenting' if started else 'no pair of frames yet',
-        values=[KeyValue(key=name, value=_text(value)) for name, value in facts.items()])
-    array = DiagnosticArray(status=[status])
+    array = DiagnosticArray(status=[
+        DiagnosticStatus(
+            # A byte is bytes of length 1 in Python.
+            level=bytes([status.level]), name=f'{node_name.lstrip("/")}: {section}',
+            message=status.message, hardware_id=status.hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in status.values.items()])
+        for section, status in sections.items()])
     array.header.stamp = stamp
     return array
 
 
-def _text(value) -> str:
-    if value is None:
-        return 'n/a'
-    return f'{value:.2f}' if isinstance(value, float) else str(value)
+def from_array(message: DiagnosticArray) -> dict[str, dict[str, Status]]:
+    """
+    Return the sections by the name of the node, of each segmentation node in `message`.
+
+    Other nodes use the same topic: one is ours if it has a section `segmentation` with a mode.
+    """
+    nodes = defaultdict(dict)
+    for status in message.status:
+        node, _, section = status.name.rpartition(': ')
+        if section in DIAGNOSTICS:
+            nodes[node][section] = Status(
+                Level(min(status.level[0], Level.STALE)), status.message,
+                {value.key: value.value for value in status.values}, status.hardware_id)
+    return {node: sections for node, sections in nodes.items()
+            if 'segmentation' in sections and 'mode' in sections['segmentation'].values}

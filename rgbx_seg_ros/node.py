@@ -24,6 +24,7 @@ from rgbx_seg_ros.errors import MessageError, RgbxSegError
 from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES, saturation
 from rgbx_seg_ros.messages import raw_pixels, stamp_ns
 from rgbx_seg_ros.node_parameters import NodeParameters
+from rgbx_seg_ros.node_report import Assessor, InputReport, NodeReport
 from rgbx_seg_ros.outputs import Outputs
 from rgbx_seg_ros.pairing import PairingSettings
 from rgbx_seg_ros.pipeline import Frame, Job, Pipeline
@@ -103,8 +104,10 @@ class SegNode(LifecycleNode):
         self._options.current = settings
         self._outputs = Outputs(self, self._segmenter)
         self._pairer = make_synchronizer(settings.sync_policy, _pairing_settings(settings))
-        self._telemetry = Telemetry()
-        self._pipeline = Pipeline(self._segmenter, settings.x_smoothing_s, self._refuse)
+        self._telemetry, self._assessor = Telemetry(), Assessor()
+        self._start_s, self._failure = time.monotonic(), ''
+        self._pipeline = Pipeline(self._segmenter, settings.x_smoothing_s, self._refuse,
+                                  self._telemetry.time)
         self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
                                f'{self._segmenter.engine.device}')
         return TransitionCallbackReturn.SUCCESS
@@ -114,6 +117,7 @@ class SegNode(LifecycleNode):
         """Subscribe and start to publish."""
         settings = self._options.current
         self._camera_info = None
+        self._stamps_ns, self._facts = {}, {'rgb': {}, 'x': {}}
         self._health, self._mode = Health(_health_settings(settings)), 'wait'
         self._worker = NewestWorker(
             self._segment, lambda pair: self._telemetry.count('superseded'))
@@ -206,6 +210,8 @@ class SegNode(LifecycleNode):
         now_ns = time.monotonic_ns()
         self._health.observe(modality, stamp, now_ns, fingerprint(pixels),
                              saturation(pixels) if pixels.ndim > 1 else None)
+        self._stamps_ns[modality] = stamp
+        self._facts[modality]['frame_id'] = message.header.frame_id
         mode = self._watch_mode()
         frame = Frame(message, now_ns, self._age_ns(modality, stamp))
         if mode in ('fusion', 'wait'):
@@ -221,6 +227,7 @@ class SegNode(LifecycleNode):
     def _age_ns(self, modality, stamp):
         """Return how old a frame is that has just come, by its stamp if that can be so."""
         age_ns = self.get_clock().now().nanoseconds - stamp
+        self._facts[modality]['stamp_age_ms'] = age_ns / _NS_PER_MS
         if stamp <= 0 or abs(age_ns) > _STRANGE_AGE_NS:
             if stamp > 0:
                 self._warn(f'{modality} clock', (
@@ -241,7 +248,9 @@ class SegNode(LifecycleNode):
     def _submit(self, pairs):
         for pair in pairs:
             self._telemetry.count('pairs')
-            self._telemetry.time(offset_ms=pair.offset_ns / _NS_PER_MS)
+            offset_ms = pair.offset_ns / _NS_PER_MS
+            self._telemetry.time(offset_ms=offset_ms, distance_ms=abs(
+                offset_ms + self._options.current.x_offset_ms))
             if self._health.mode == 'fusion':
                 self._worker.submit(Job('fusion', pair.rgb, pair.x))
             else:
@@ -274,6 +283,7 @@ class SegNode(LifecycleNode):
             done = self._pipeline(job, parameters)
         except Exception as error:  # noqa: BLE001 an engine that fails must not end the node
             self._telemetry.count('engine_failed')
+            self._failure = f'the engine failed: {error!r}'
             self._warn('engine', f'the engine failed, the pair is dropped: {error!r}')
             return
         if done is not None and not self._is_too_old(job.frame, parameters):
@@ -300,14 +310,17 @@ class SegNode(LifecycleNode):
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self.context.ok():
                 self._telemetry.count('publish_failed')
+                self._failure = f'cannot publish: {error}'
                 self._warn('publish', f'cannot publish: {error}')
             return
+        self._failure = ''
         self._telemetry.count('masks')
-        self._telemetry.time(inference_ms=result.inference_ms, latency_ms=latency_ms,
+        self._telemetry.time(latency_ms=latency_ms,
                              publish_ms=1e3 * (time.perf_counter() - started))
 
     def _refuse(self, modality, error):
         self._telemetry.count(f'{modality}_malformed')
+        self._facts[modality]['refusal'] = str(error)
         self._warn(f'{modality}: {str(error).split(maxsplit=1)[0]}',
                    f'{self.resolve_topic_name(f"{modality}/image")}: frame dropped: {error}')
 
@@ -321,7 +334,7 @@ class SegNode(LifecycleNode):
     def _warn_of_silence(self):
         """Help with a topic on which nothing has come yet: most often its name is wrong."""
         for modality, subscription in self._inputs.items():
-            if self._telemetry.summary().get(f'{modality}_received'):
+            if self._telemetry.counts().get(f'{modality}_received'):
                 continue
             topic, kind = subscription.topic_name, subscription.msg_type
             publishers = self.count_publishers(topic)
@@ -347,9 +360,34 @@ class SegNode(LifecycleNode):
             f'RELIABLE: set {modality}.reliability to best_effort'))
 
     def _publish_diagnostics(self):
-        self._outputs.publish_diagnostics({
-            'model': self._segmenter.card.name, 'device': self._segmenter.engine.device,
-            **self._health.summary(), **self._telemetry.summary(), **self._pairer.drops})
+        self._outputs.publish_diagnostics(self._assessor.assess(self._report()))
+
+    def _report(self):
+        parameters, drops = self._options.current, self._telemetry.counts()
+        received = {name: drops.pop(f'{name}_received', 0) for name in ('rgb', 'x')}
+        pairs, masks = drops.pop('pairs', 0), drops.pop('masks', 0)
+        apart_ms = None
+        if len(self._stamps_ns) == 2:
+            apart_ms = (self._stamps_ns['x'] - self._stamps_ns['rgb']) / _NS_PER_MS
+        return NodeReport(
+            model=self._segmenter.card.name, engine=parameters.engine,
+            device=self._segmenter.engine.device, uptime_s=time.monotonic() - self._start_s,
+            health=self._health.summary(), pairs=pairs, masks=masks,
+            drops={**drops, **self._pairer.drops}, percentiles=self._telemetry.percentiles(),
+            policy=parameters.sync_policy, slop_ms=parameters.slop_ms,
+            x_offset_ms=parameters.x_offset_ms, newest_apart_ms=apart_ms,
+            clock_jumps=self._pairer.clock_jumps, failure=self._failure,
+            **{name: self._input_report(name, received[name]) for name in ('rgb', 'x')})
+
+    def _input_report(self, modality, received):
+        subscription, qos = self._inputs[modality], ''
+        publishers = self.get_publishers_info_by_topic(subscription.topic_name)
+        if subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE and any(
+                p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers):
+            qos = (f'a publisher offers BEST_EFFORT, this subscription asks RELIABLE: set '
+                   f'{modality}.reliability to best_effort')
+        return InputReport(topic=subscription.topic_name, received=received,
+                           publishers=len(publishers), qos=qos, **self._facts[modality])
 
 
 def _input_qos(reliability, depth=5):

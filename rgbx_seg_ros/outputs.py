@@ -8,7 +8,7 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rgbx_seg_ros.diagnostics import diagnostic_array
+from rgbx_seg_ros.diagnostics import to_array
 from rgbx_seg_ros.labels import LabelSet
 from rgbx_seg_ros.messages import to_image
 from rgbx_seg_ros.segmenter import Segmentation, Segmenter
@@ -87,11 +87,11 @@ class Outputs:
         if result.fused is not None and self._wanted('fused'):
             self._publish_image('fused', result.fused, 'rgb8', header)
 
-    def publish_diagnostics(self, facts: dict):
-        """Publish the facts about the node as they stand now."""
+    def publish_diagnostics(self, sections: dict):
+        """Publish what the node tells about itself, by section."""
         now = self._node.get_clock().now().to_msg()
-        name = self._node.get_fully_qualified_name().lstrip('/')
-        self._diagnostics.publish(diagnostic_array(name, facts, now))
+        self._diagnostics.publish(
+            to_array(self._node.get_fully_qualified_name(), sections, now))
 
     def _wanted(self, name):
         return self._images[name].get_subscription_count() > 0

@@ -53,10 +53,11 @@ class Pipeline:
 
     The range of X is smoothed over `x_smoothing_s`, see `x_range.RangeTracker`.
     A frame that cannot be read goes to `refuse(modality, error)`, and its job makes no mask.
+    `timed(prepare_ms=..., inference_ms=..., post_ms=...)` gets the times of each job that does.
     """
 
-    def __init__(self, segmenter: Segmenter, x_smoothing_s: float, refuse):
-        self._segmenter, self._refuse = segmenter, refuse
+    def __init__(self, segmenter: Segmenter, x_smoothing_s: float, refuse, timed):
+        self._segmenter, self._refuse, self._timed = segmenter, refuse, timed
         self._range = RangeTracker(segmenter.card.x, x_smoothing_s)
         self._rgb_size = None
 
@@ -66,6 +67,7 @@ class Pipeline:
 
         Without RGB the colour frame is black and has the size of the last one, or else that of X.
         """
+        started = time.perf_counter()
         rgb = self._decoded('rgb', decode_rgb, job.rgb)
         x = self._decoded('x', decode_x, job.x)
         if (job.rgb and rgb is None) or (job.x and x is None):
@@ -85,16 +87,21 @@ class Pipeline:
             else:
                 check_x(x)
                 limits = self._range(x, stamp_ns(job.x.message.header))
+            prepared = time.perf_counter()
             result = self._segmenter(rgb, x, lost, limits)
         except FrameError as error:
             self._refuse('x', error)
             return None
+        segmented = time.perf_counter()
         if lost:
             scaled = (result.confidence * parameters.degraded_confidence).astype(np.uint8)
             result = replace(result, confidence=scaled)
         if parameters.confidence_threshold:
             unsure = result.confidence < 255.0 * parameters.confidence_threshold
             result = replace(result, mask=np.where(unsure, np.uint8(UNLABELED), result.mask))
+        self._timed(prepare_ms=1e3 * (prepared - started) + result.prepare_ms,
+                    inference_ms=result.inference_ms,
+                    post_ms=1e3 * (time.perf_counter() - segmented))
         return rgb, result
 
     def _decoded(self, modality, decode, frame):

@@ -20,7 +20,7 @@ from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.frames import given_range, is_valid, measured_range, regular_sample
 
 MAX_GAP_NS = 3_000_000_000
-"""After this long without a frame, or a stamp that is not later, the range starts anew."""
+"""After this long without a frame, or a stamp that goes back, the range starts anew."""
 
 _SAMPLES_PER_FRAME = 4000
 _PERCENTILES = np.arange(5, 76, 5)
@@ -106,7 +106,7 @@ class RangeTracker:
 
     def _continues(self, last, seen):
         return (self._time_constant_ns > 0 and last.kind == seen.kind
-                and 0 < seen.stamp_ns - last.stamp_ns <= MAX_GAP_NS)
+                and 0 <= seen.stamp_ns - last.stamp_ns <= MAX_GAP_NS)
 
     def _is_left(self, quantiles):
         """Return whether most of a frame lies on one side of the range, which tells nothing."""

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 # from those below; the libraries of a floor are for it and for those above.
 FLOORS = {
     'plain data': {
-        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels', 'metrics', 'pairing',
-        'parameters', 'periods', 'pickles', 'resources', 'telemetry', 'worker'},
+        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels', 'metrics',
+        'node_report', 'pairing', 'parameters', 'periods', 'pickles', 'resources', 'telemetry',
+        'worker'},
     'torch': {
         'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
         'torch_files', 'x_range'},
@@ -26,20 +27,20 @@ FLOORS = {
         'predict', 'tiles', 'train'},
     'edge': {
         'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'node_parameters',
-        'outputs', 'pipeline', 'replay', 'sync'},
+        'outputs', 'pipeline', 'replay', 'sync', 'top'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
     'plain data': {'numpy', 'yaml'},
     'torch': {'safetensors', 'torch'},
     'offline work': {'cv2', 'rasterio', 'tqdm'},
-    'edge': {'rosbags'},
+    'edge': {'rich', 'rosbags'},
     'command line': set(),
 }
 
 # Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
-ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs',
-               'pipeline', 'sync'}
+ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs', 'pipeline',
+               'sync', 'top'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}

@@ -102,7 +102,7 @@ def test_the_changelog_begins_with_this_version():
 
 def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
     keys = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'tqdm': 'python3-tqdm',
-            'yaml': 'python3-yaml'}
+            'rich': 'python3-rich', 'yaml': 'python3-yaml'}
     from_pip = {'rasterio', 'rosbags', 'safetensors', 'torch'}
     needed = imported_libraries(ROOT / NAME) | imported_libraries(ROOT / 'launch')
     named = {tag.text for tag in manifest.iter('exec_depend')}

@@ -34,9 +34,10 @@ class ThresholdEngine:
 
 
 def diagnostics(stage):
-    """Return the newest facts the node has told about itself."""
+    """Return the newest values of all sections of what the node has told about itself."""
     messages = stage.received['/diagnostics']
-    return {v.key: v.value for v in messages[-1][0].status[0].values} if messages else {}
+    return {v.key: v.value for status in messages[-1][0].status
+            for v in status.values} if messages else {}
 
 
 def stamps(stage, topic='segmentation/mask'):

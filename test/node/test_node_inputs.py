@@ -32,7 +32,7 @@ def test_a_malformed_frame_is_refused_once_and_the_next_pair_served(
     stage.send(RGB, X, good)
     stage.wait(lambda: good in stamps(stage))
     assert stamps(stage) == [good]
-    stage.wait(lambda: diagnostics(stage).get('rgb_malformed') == '3')
+    stage.wait(lambda: diagnostics(stage).get('drops.rgb_malformed') == '3')
     assert len(warnings()) == 1
     assert f'/rgb/image: frame dropped: {field}' in warnings()[0]
 
@@ -55,7 +55,7 @@ def test_frames_of_different_times_are_not_paired(stage, make_node):
     stage.listen(DiagnosticArray, '/diagnostics')
     start = stage.stamp()
     stage.send(RGB, X, start, start + 21_000_000)
-    stage.wait(lambda: diagnostics(stage).get('rgb_no_partner') == '1')
+    stage.wait(lambda: diagnostics(stage).get('drops.rgb_no_partner') == '1')
     stage.send(RGB, X, start + 10**9, start + 10**9 + 19_000_000)
     stage.wait(lambda: stamps(stage) == [start + 10**9])
 
@@ -89,11 +89,11 @@ def test_a_frame_that_is_too_old_when_its_mask_is_ready_gets_none(
     stage.listen(DiagnosticArray, '/diagnostics')
     engine.seconds = 0.5
     stage.send(RGB, X, stage.stamp())
-    stage.wait(lambda: diagnostics(stage).get('too_old') == '1')
+    stage.wait(lambda: diagnostics(stage).get('drops.too_old') == '1')
     assert 'max_age_ms is 300; take a smaller model or raise it' in warnings()[-1]
     engine.seconds = 0.0
     stage.send(RGB, X, stage.stamp() - 10 * 10**9)
-    stage.wait(lambda: diagnostics(stage).get('too_old') == '2')
+    stage.wait(lambda: diagnostics(stage).get('drops.too_old') == '2')
     good = stage.stamp()
     stage.send(RGB, X, good)
     stage.wait(lambda: stage.received['segmentation/mask'])

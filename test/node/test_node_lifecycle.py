@@ -22,7 +22,7 @@ def test_an_engine_that_fails_costs_the_pair_and_not_the_node(
     stage.listen(DiagnosticArray, '/diagnostics')
     engine.failure = RuntimeError('CUDA out of memory')
     stage.send(RGB, X, stage.stamp())
-    stage.wait(lambda: diagnostics(stage).get('engine_failed') == '1')
+    stage.wait(lambda: diagnostics(stage).get('drops.engine_failed') == '1')
     assert 'CUDA out of memory' in warnings()[-1]
     engine.failure = None
     good = stage.stamp()

@@ -39,10 +39,11 @@ def _overload(stage, make_node, engine, seconds):
     def counted():
         facts = {name: int(value) for name, value in diagnostics(stage).items()
                  if value.isdigit()}
-        return facts.get('pairs', 0) == facts.get('masks', 0) + facts.get('superseded', 0) > 0
+        served = facts.get('masks', 0) + facts.get('drops.superseded', 0)
+        return facts.get('pairs', 0) == served > 0
     stage.wait(counted)
     facts = diagnostics(stage)
-    assert int(facts['superseded']) > int(facts['masks'])
+    assert int(facts['drops.superseded']) > int(facts['masks'])
     # The masks that this test keeps are part of the process.
     kept = sum(len(mask.data) for mask, _ in stage.received['segmentation/mask'])
     assert grown < kept + 20e6
