@@ -139,7 +139,8 @@ def test_the_network_gets_in_training_what_it_gets_on_the_vehicle(tmp_path, writ
     train(config, data, tmp_path / 'out')
     card, sample = load_card(config.card), FolderDataset(data)[0]
     limits = torch.tensor([x_range(sample.x, card.x)], dtype=torch.float32)
-    SegmentationGraph(Recorder(), card)(to_batch(sample.rgb), to_batch(sample.x), limits)
+    SegmentationGraph(Recorder(), card)(
+        to_batch(sample.rgb), to_batch(sample.x), limits, torch.ones(1, 2))
     trained, used = seen
     for image, expected in zip(trained, used, strict=True):
         torch.testing.assert_close(image, expected)
