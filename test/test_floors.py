@@ -23,11 +23,11 @@ FLOORS = {
         'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
         'torch_files', 'x_range'},
     'offline work': {
-        'augment', 'benchmark', 'datasets', 'evaluate', 'images', 'import_weights', 'models',
-        'predict', 'tiles', 'train'},
+        'alignment', 'augment', 'benchmark', 'datasets', 'evaluate', 'images',
+        'import_weights', 'models', 'predict', 'registration', 'tiles', 'train'},
     'edge': {
-        'bags', 'demo', 'diagnostics', 'make_bag', 'messages', 'node', 'node_parameters',
-        'outputs', 'pipeline', 'replay', 'sync', 'top'},
+        'bags', 'calibrate', 'demo', 'diagnostics', 'make_bag', 'messages', 'node',
+        'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
