@@ -20,6 +20,7 @@ COMMANDS = {
     'train': ('train', 'train the network of a card'),
     'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
+    'calibrate': ('calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark', 'compare what the networks cost on this machine'),
     'top': ('top', 'show live what the segmentation nodes tell about themselves'),
     'demo': ('demo', 'run the live node on bundled night-time frames'),

@@ -18,27 +18,22 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.errors import MessageError, RgbxSegError
-from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES, saturation
+from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
+from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES
+from rgbx_seg_ros.inputs import Input
 from rgbx_seg_ros.messages import raw_pixels, stamp_ns
 from rgbx_seg_ros.node_parameters import NodeParameters
-from rgbx_seg_ros.node_report import Assessor, InputReport, NodeReport
+from rgbx_seg_ros.node_report import Assessor, NodeReport
 from rgbx_seg_ros.outputs import Outputs
 from rgbx_seg_ros.pairing import PairingSettings
 from rgbx_seg_ros.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.resources import use_fastdds_profile
+from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.sync import make_synchronizer
 from rgbx_seg_ros.telemetry import Telemetry
 from rgbx_seg_ros.worker import NewestWorker
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
 
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS
@@ -49,8 +44,6 @@ _DIAGNOSTICS_S = 1.0
 _SILENCE_S = 5.0
 _HEALTH_S = 0.1
 _REPEAT_WARNING_S = 10.0
-_STRANGE_AGE_NS = 60 * 10 ** 9
-"""Stamps this far from the node's clock come from another clock, as those of a bag do."""
 
 
 def _logged(transition):
@@ -82,7 +75,7 @@ class SegNode(LifecycleNode):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._warned = {}
         self._segmenter = self._outputs = self._worker = None
-        self._subscriptions_and_timers = []
+        self._inputs, self._timers = {}, []
         self._options = NodeParameters(self, self._apply)
 
     # Lifecycle
@@ -100,15 +93,21 @@ class SegNode(LifecycleNode):
         settings = self._options.read()
         if settings.tune_allocator:
             keep_freed_memory()
-        self._segmenter = Segmenter.from_card(settings.model, settings.engine, settings.device)
+        self._segmenter = Segmenter.from_card(
+            settings.model, settings.engine, settings.device, **_x_input(settings))
+        card = self._segmenter.card
+        if settings.x_kind not in ('card', card.x.kind):
+            raise ParameterError(f"parameter 'x.kind' is {settings.x_kind!r}, but the model "
+                                 f'{card.name!r} takes {card.x.kind!r}: choose another model')
         self._options.current = settings
         self._outputs = Outputs(self, self._segmenter)
         self._pairer = make_synchronizer(settings.sync_policy, _pairing_settings(settings))
         self._telemetry, self._assessor = Telemetry(), Assessor()
         self._start_s, self._failure = time.monotonic(), ''
-        self._pipeline = Pipeline(self._segmenter, settings.x_smoothing_s, self._refuse,
-                                  self._telemetry.time)
-        self.get_logger().info(f'model {self._segmenter.card.name!r} runs on '
+        self._rig = Rig(settings, card.x, lambda modality: self._inputs[modality].camera_info)
+        self._pipeline = Pipeline(self._segmenter, self._rig, settings.x_smoothing_s,
+                                  self._refuse, self._telemetry.time)
+        self.get_logger().info(f'model {card.name!r} runs on '
                                f'{self._segmenter.engine.device}')
         return TransitionCallbackReturn.SUCCESS
 
@@ -116,30 +115,25 @@ class SegNode(LifecycleNode):
     def on_activate(self, state):
         """Subscribe and start to publish."""
         settings = self._options.current
-        self._camera_info = None
-        self._stamps_ns, self._facts = {}, {'rgb': {}, 'x': {}}
         self._health, self._mode = Health(_health_settings(settings)), 'wait'
         self._worker = NewestWorker(
             self._segment, lambda pair: self._telemetry.count('superseded'))
         self._outputs.publish_labels()
         # On the steady clock: neither a bag's clock that stops nor one that jumps may hold them.
         self._poll_timer = self.create_timer(_POLL_S, self._poll, clock=self._steady)
+        take = {'receive': self._receive, 'warn': self._warn}
         self._inputs = {
-            'rgb': self._subscribe('rgb', settings.rgb_transport, _input_qos(
-                settings.rgb_reliability, settings.rgb_depth)),
-            'x': self._subscribe('x', settings.x_transport, _input_qos(
-                settings.x_reliability, settings.x_depth)),
+            'rgb': Input(self, 'rgb', settings.rgb_transport, settings.rgb_reliability,
+                         settings.rgb_depth, **take),
+            'x': Input(self, 'x', settings.x_transport, settings.x_reliability,
+                       settings.x_depth, **take),
         }
-        self._subscriptions_and_timers = [
-            *self._inputs.values(),
-            self.create_subscription(CameraInfo, 'rgb/camera_info', self._receive_camera_info,
-                                     _input_qos('best_effort')),
-            self._poll_timer,
-            self.create_timer(_LABELS_S, self._outputs.publish_labels, clock=self._steady),
-            self.create_timer(_DIAGNOSTICS_S, self._publish_diagnostics, clock=self._steady),
-            self.create_timer(_HEALTH_S, self._update_health, clock=self._steady),
-            self.create_timer(_SILENCE_S, self._warn_of_silence, clock=self._steady),
-        ]
+        self._timers = [self._poll_timer, *(
+            self.create_timer(period_s, callback, clock=self._steady) for period_s, callback in (
+                (_LABELS_S, self._outputs.publish_labels),
+                (_DIAGNOSTICS_S, self._publish_diagnostics),
+                (_HEALTH_S, self._update_health),
+                (_SILENCE_S, self._warn_of_silence)))]
         return TransitionCallbackReturn.SUCCESS
 
     @_logged
@@ -171,15 +165,16 @@ class SegNode(LifecycleNode):
         super().destroy_node()
 
     def _stop(self):
-        for entity in self._subscriptions_and_timers:
-            destroy = (self.destroy_timer if hasattr(entity, 'timer_period_ns')
-                       else self.destroy_subscription)
-            destroy(entity)
-        self._subscriptions_and_timers = []
+        for one in self._inputs.values():
+            one.destroy()
+        for timer in self._timers:
+            self.destroy_timer(timer)
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
             self._pairer.reset()
+        # Last: the pair in work still asks the inputs.
+        self._inputs, self._timers = {}, []
 
     def _apply(self, parameters):
         """Let parameters changed at run time count; most of them are read where they are used."""
@@ -189,31 +184,20 @@ class SegNode(LifecycleNode):
 
     # Messages
 
-    def _subscribe(self, modality, transport, qos):
-        topic, kind = f'{modality}/image', Image
-        if transport != 'raw':
-            # As image_transport does: the suffix follows the topic that the base was remapped to.
-            topic, kind = f'{self.resolve_topic_name(topic)}/{transport}', CompressedImage
-        return self.create_subscription(
-            kind, topic, functools.partial(self._receive, modality), qos,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=functools.partial(self._warn_of_qos, modality)))
-
     def _receive(self, modality, message):
         """Take a message that can be read; one that cannot must not take a good one's partner."""
         self._telemetry.count(f'{modality}_received')
+        source = self._inputs[modality]
         try:
             pixels, stamp = raw_pixels(message), stamp_ns(message.header)
         except MessageError as error:
-            self._refuse(modality, error)
+            self._refuse(modality, error, 'malformed')
             return
         now_ns = time.monotonic_ns()
+        frame = Frame(message, now_ns, source.note(stamp, message.header.frame_id))
         self._health.observe(modality, stamp, now_ns, fingerprint(pixels),
-                             saturation(pixels) if pixels.ndim > 1 else None)
-        self._stamps_ns[modality] = stamp
-        self._facts[modality]['frame_id'] = message.header.frame_id
+                             source.saturation(message, pixels, now_ns))
         mode = self._watch_mode()
-        frame = Frame(message, now_ns, self._age_ns(modality, stamp))
         if mode in ('fusion', 'wait'):
             add = self._pairer.add_rgb if modality == 'rgb' else self._pairer.add_x
             self._submit(add(stamp, frame, now_ns))
@@ -223,22 +207,6 @@ class SegNode(LifecycleNode):
             self._worker.submit(Job(mode, *((None, frame) if modality == 'x' else (frame, None))))
         else:
             self._telemetry.count('sensor_failed')
-
-    def _age_ns(self, modality, stamp):
-        """Return how old a frame is that has just come, by its stamp if that can be so."""
-        age_ns = self.get_clock().now().nanoseconds - stamp
-        self._facts[modality]['stamp_age_ms'] = age_ns / _NS_PER_MS
-        if stamp <= 0 or abs(age_ns) > _STRANGE_AGE_NS:
-            if stamp > 0:
-                self._warn(f'{modality} clock', (
-                    f'{self.resolve_topic_name(f"{modality}/image")}: the stamps are '
-                    f"{age_ns / 1e9:.0f} s behind this node's clock, so ages are counted from the "
-                    'receipt; for a bag set use_sim_time and play it with --clock'))
-            return 0
-        return max(age_ns, 0)
-
-    def _receive_camera_info(self, message):
-        self._camera_info = message
 
     def _poll(self):
         self._submit(self._pairer.poll(time.monotonic_ns()))
@@ -305,8 +273,8 @@ class SegNode(LifecycleNode):
             self._outputs.publish_mask(result.mask, header, parameters.label_encoding)
             latency_ms = frame.age_ns() / _NS_PER_MS
             self._outputs.publish_rest(
-                result, rgb, header, self._camera_info, parameters.overlay_alpha,
-                parameters.overlay_max_rate_hz)
+                result, rgb, header, self._inputs['rgb'].camera_info,
+                parameters.overlay_alpha, parameters.overlay_max_rate_hz)
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self.context.ok():
                 self._telemetry.count('publish_failed')
@@ -318,11 +286,12 @@ class SegNode(LifecycleNode):
         self._telemetry.time(latency_ms=latency_ms,
                              publish_ms=1e3 * (time.perf_counter() - started))
 
-    def _refuse(self, modality, error):
-        self._telemetry.count(f'{modality}_malformed')
-        self._facts[modality]['refusal'] = str(error)
+    def _refuse(self, modality, error, reason):
+        self._telemetry.count(f'{modality}_{reason}')
+        source = self._inputs[modality]
+        source.refusal = str(error)
         self._warn(f'{modality}: {str(error).split(maxsplit=1)[0]}',
-                   f'{self.resolve_topic_name(f"{modality}/image")}: frame dropped: {error}')
+                   f'{source.topic}: frame dropped: {error}')
 
     def _warn(self, kind, text):
         """Log a warning, but one of a kind only now and then."""
@@ -332,32 +301,9 @@ class SegNode(LifecycleNode):
             self.get_logger().warning(text)
 
     def _warn_of_silence(self):
-        """Help with a topic on which nothing has come yet: most often its name is wrong."""
-        for modality, subscription in self._inputs.items():
-            if self._telemetry.counts().get(f'{modality}_received'):
-                continue
-            topic, kind = subscription.topic_name, subscription.msg_type
-            publishers = self.count_publishers(topic)
-            if publishers:
-                hint = f'it has {publishers} publisher(s), are type and QoS the same?'
-            else:
-                name = f'sensor_msgs/msg/{kind.__name__}'
-                own = self.resolve_topic_name('segmentation')
-                others = [other for other, types in self.get_topic_names_and_types()
-                          if name in types and self.count_publishers(other)
-                          and not other.startswith(own)]
-                hint = (f'nobody publishes it; topics with {name} are: '
-                        f'{", ".join(others) or "none"}')
-            self._warn(f'{modality} is silent', f'no message on {topic} yet: {hint}')
-
-    def _warn_of_qos(self, modality, event):
-        """Say which side offers and which asks what; without this, nothing would just arrive."""
-        topic = self._inputs[modality].topic_name
-        offered = {info.qos_profile.reliability.name
-                   for info in self.get_publishers_info_by_topic(topic)}
-        self._warn(f'{modality} qos', (
-            f'{topic}: a publisher offers {" or ".join(sorted(offered))}, this subscription asks '
-            f'RELIABLE: set {modality}.reliability to best_effort'))
+        for modality, source in self._inputs.items():
+            if not self._telemetry.counts().get(f'{modality}_received'):
+                source.warn_of_silence()
 
     def _publish_diagnostics(self):
         self._outputs.publish_diagnostics(self._assessor.assess(self._report()))
@@ -366,9 +312,8 @@ class SegNode(LifecycleNode):
         parameters, drops = self._options.current, self._telemetry.counts()
         received = {name: drops.pop(f'{name}_received', 0) for name in ('rgb', 'x')}
         pairs, masks = drops.pop('pairs', 0), drops.pop('masks', 0)
-        apart_ms = None
-        if len(self._stamps_ns) == 2:
-            apart_ms = (self._stamps_ns['x'] - self._stamps_ns['rgb']) / _NS_PER_MS
+        stamps_ns = [self._inputs[name].stamp_ns for name in ('rgb', 'x')]
+        apart_ms = None if None in stamps_ns else (stamps_ns[1] - stamps_ns[0]) / _NS_PER_MS
         return NodeReport(
             model=self._segmenter.card.name, engine=parameters.engine,
             device=self._segmenter.engine.device, uptime_s=time.monotonic() - self._start_s,
@@ -377,21 +322,16 @@ class SegNode(LifecycleNode):
             policy=parameters.sync_policy, slop_ms=parameters.slop_ms,
             x_offset_ms=parameters.x_offset_ms, newest_apart_ms=apart_ms,
             clock_jumps=self._pairer.clock_jumps, failure=self._failure,
-            **{name: self._input_report(name, received[name]) for name in ('rgb', 'x')})
-
-    def _input_report(self, modality, received):
-        subscription, qos = self._inputs[modality], ''
-        publishers = self.get_publishers_info_by_topic(subscription.topic_name)
-        if subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE and any(
-                p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers):
-            qos = (f'a publisher offers BEST_EFFORT, this subscription asks RELIABLE: set '
-                   f'{modality}.reliability to best_effort')
-        return InputReport(topic=subscription.topic_name, received=received,
-                           publishers=len(publishers), qos=qos, **self._facts[modality])
+            registration=parameters.registration_mode, drift=self._rig.drift,
+            **{name: one.report(received[name]) for name, one in self._inputs.items()})
 
 
-def _input_qos(reliability, depth=5):
-    return QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()])
+def _x_input(parameters):
+    """Return what of the card's second input the parameters replace."""
+    span = parameters.x_range if any(parameters.x_range) else None
+    if parameters.x_normalization != 'card':
+        return {'normalization': parameters.x_normalization, 'range': span}
+    return {'range': span} if span else {}
 
 
 def _pairing_settings(parameters):

@@ -18,6 +18,7 @@ DROPS = {
     **DROP_REASONS,
     'rgb_malformed': 'RGB frame that cannot be read; `refusal` of rgb says why',
     'x_malformed': 'X frame that cannot be read; `refusal` of x says why',
+    'x_unregistered': 'X frame that could not be brought onto RGB; `refusal` of x says why',
     'sensor_failed': 'frame or pair left out since its sensor has failed, or the other one has',
     'superseded': 'pair that gave way to a newer one while the engine was at work: normal where '
                   'the engine is slower than the cameras',

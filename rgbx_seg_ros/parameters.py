@@ -6,6 +6,7 @@ from array import array
 from dataclasses import dataclass, field, fields
 import math
 
+from rgbx_seg_ros.card import X_KINDS, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.health import POLICIES
@@ -44,6 +45,17 @@ class Parameters:
         'x.smoothing_s', 5.0,
         'Time constant with which the range of X follows the scene, s; 0: frame by frame.',
         low=0.0, high=3600.0)
+    x_kind: str = _parameter(
+        'x.kind', 'card',
+        'What the second sensor measures; a model for another kind is refused. card: any.',
+        allowed=('card', *X_KINDS))
+    x_normalization: str = _parameter(
+        'x.normalization', 'card',
+        "Which raw values of X become the network's 0 and 1. card: as the model card says.",
+        allowed=('card', *X_NORMALIZATIONS))
+    x_range: tuple[float, ...] = _parameter(
+        'x.range', (0.0, 0.0),
+        'What becomes 0 and 1: raw values for fixed, degrees Celsius for celsius.')
     rgb_reliability: str = _parameter(
         'rgb.reliability', 'best_effort', 'QoS of the RGB subscription.', allowed=_RELIABILITY)
     x_reliability: str = _parameter(
@@ -67,6 +79,32 @@ class Parameters:
         'sync.x_offset_ms', 0.0,
         'Added to the stamps of X before they are compared, ms.',
         low=-10_000.0, high=10_000.0, runtime=True)
+    registration_mode: str = _parameter(
+        'registration.mode', 'none',
+        'How X is brought onto RGB. none: both show the same view. homography: by nine numbers. '
+        'extrinsics: by both camera_info and the transform.',
+        allowed=('none', 'homography', 'extrinsics'))
+    registration_homography: tuple[float, ...] = _parameter(
+        'registration.homography', (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        'Matrix from pixels of X to pixels of RGB, row by row.')
+    registration_x_size: tuple[float, ...] = _parameter(
+        'registration.x_size', (640.0, 480.0),
+        'Width and height of X that the homography is for, px.')
+    registration_rgb_size: tuple[float, ...] = _parameter(
+        'registration.rgb_size', (640.0, 480.0),
+        'Width and height of RGB that the homography is for, px.')
+    registration_translation: tuple[float, ...] = _parameter(
+        'registration.translation', (0.0, 0.0, 0.0),
+        'Where the X camera sits in the optical frame of RGB: x, y, z, m.')
+    registration_rotation: tuple[float, ...] = _parameter(
+        'registration.rotation', (0.0, 0.0, 0.0, 1.0),
+        'How the X camera is turned in that frame: quaternion x, y, z, w.')
+    registration_depth_m: float = _parameter(
+        'registration.depth_m', 50.0,
+        'Distance at which X lies exactly on RGB with extrinsics, m.', low=0.05, high=10_000.0)
+    registration_rectified: bool = _parameter(
+        'registration.rectified', False,
+        'Both images are rectified ones (image_rect): R and P of camera_info count, not K and D.')
     degraded_policy: str = _parameter(
         'degraded.policy', 'wait',
         'While a sensor has failed: publish nothing, go on with the one named, or empty masks.',

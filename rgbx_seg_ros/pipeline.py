@@ -12,6 +12,7 @@ from rgbx_seg_ros.frames import check_x
 from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.parameters import Parameters
+from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.x_range import RangeTracker
 
@@ -51,13 +52,15 @@ class Pipeline:
     """
     Makes masks with `segmenter`, job by job, in one thread.
 
-    The range of X is smoothed over `x_smoothing_s`, see `x_range.RangeTracker`.
-    A frame that cannot be read goes to `refuse(modality, error)`, and its job makes no mask.
-    `timed(prepare_ms=..., inference_ms=..., post_ms=...)` gets the times of each job that does.
+    X is brought onto RGB by `rig`, and its range smoothed over `x_smoothing_s`, see
+    `x_range.RangeTracker`. A frame that cannot be used goes to `refuse(modality, error, reason)`,
+    and its job makes no mask. `timed(prepare_ms=..., inference_ms=..., post_ms=...)` gets the
+    times of each job that does.
     """
 
-    def __init__(self, segmenter: Segmenter, x_smoothing_s: float, refuse, timed):
-        self._segmenter, self._refuse, self._timed = segmenter, refuse, timed
+    def __init__(self, segmenter: Segmenter, rig: Rig, x_smoothing_s: float, refuse, timed):
+        self._segmenter, self._rig = segmenter, rig
+        self._refuse, self._timed = refuse, timed
         self._range = RangeTracker(segmenter.card.x, x_smoothing_s)
         self._rgb_size = None
 
@@ -80,17 +83,19 @@ class Pipeline:
             mask = np.full(rgb.shape[:2], UNLABELED, np.uint8)
             return rgb, Segmentation(mask, np.zeros_like(mask), None, 0.0, 0.0)
         lost = {'rgb_only': 'x', 'x_only': 'rgb'}.get(job.mode)
+        limits = None
+        if x is None:
+            x = _NOTHING
+        else:
+            placed = self._placed(job, rgb, x)
+            if placed is None:
+                return None
+            x, limits = placed
+        prepared = time.perf_counter()
         try:
-            limits = None
-            if x is None:
-                x = _NOTHING
-            else:
-                check_x(x)
-                limits = self._range(x, stamp_ns(job.x.message.header))
-            prepared = time.perf_counter()
             result = self._segmenter(rgb, x, lost, limits)
         except FrameError as error:
-            self._refuse('x', error)
+            self._refuse('x', error, 'malformed')
             return None
         segmented = time.perf_counter()
         if lost:
@@ -104,10 +109,27 @@ class Pipeline:
                     post_ms=1e3 * (time.perf_counter() - segmented))
         return rgb, result
 
+    def _placed(self, job, rgb, x):
+        """Return X on RGB and its range, or None where it cannot be brought there."""
+        try:
+            check_x(x)
+            limits = self._range(x, stamp_ns(job.x.message.header))
+        except FrameError as error:
+            self._refuse('x', error, 'malformed')
+            return None
+        try:
+            placed = self._rig.place(x, rgb.shape[1::-1])
+        except FrameError as error:
+            self._refuse('x', error, 'unregistered')
+            return None
+        if job.mode == 'fusion':
+            self._rig.watch(rgb, x, placed)
+        return placed, limits
+
     def _decoded(self, modality, decode, frame):
         """Return the pixels of a frame, or None for one that is not there or cannot be read."""
         try:
             return None if frame is None else decode(frame.message)
         except MessageError as error:
-            self._refuse(modality, error)
+            self._refuse(modality, error, 'malformed')
             return None

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A card and an engine: the one object that node, replay, predict and evaluate all use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import time
 import warnings
 
@@ -40,14 +40,16 @@ class Segmenter:
         self.card, self.engine = card, engine
 
     @classmethod
-    def from_card(cls, path_or_name, engine: str = 'torch', device: str = 'auto') -> 'Segmenter':
+    def from_card(cls, path_or_name, engine: str = 'torch', device: str = 'auto',
+                  **x_input) -> 'Segmenter':
         """
         Open the model of a card: a path to a YAML file or the name of one in the package.
 
-        Raise CardError, WeightsError or EngineError where it cannot run here; warn where the
-        card has no weights.
+        `x_input` replaces fields of the card's XInput, as a rig may need it. Raise CardError,
+        WeightsError or EngineError where it cannot run here; warn where the card has no weights.
         """
         card = load_card(path_or_name)
+        card = replace(card, x=replace(card.x, **x_input))
         if card.weights is None:
             warnings.warn(f'card {card.name!r} has no weights: its masks mean nothing',
                           stacklevel=2)

@@ -24,10 +24,10 @@ FLOORS = {
         'torch_files', 'x_range'},
     'offline work': {
         'alignment', 'augment', 'benchmark', 'datasets', 'evaluate', 'images',
-        'import_weights', 'models', 'predict', 'registration', 'tiles', 'train'},
+        'import_weights', 'models', 'predict', 'registration', 'rig', 'tiles', 'train'},
     'edge': {
-        'bags', 'calibrate', 'demo', 'diagnostics', 'make_bag', 'messages', 'node',
-        'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},
+        'bags', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs', 'make_bag',
+        'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
@@ -39,8 +39,8 @@ LIBRARIES = {
 }
 
 # Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
-ROS_MODULES = {'demo', 'diagnostics', 'messages', 'node', 'node_parameters', 'outputs', 'pipeline',
-               'sync', 'top'}
+ROS_MODULES = {'demo', 'diagnostics', 'inputs', 'messages', 'node', 'node_parameters', 'outputs',
+               'pipeline', 'sync', 'top'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}

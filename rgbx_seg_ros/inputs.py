@@ -1,0 +1,136 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node subscribes to of one camera, and what it tells a user whose frames do not come."""
+
+import functools
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rgbx_seg_ros.errors import FrameError, MessageError
+from rgbx_seg_ros.health import saturation
+from rgbx_seg_ros.messages import decode_rgb, decode_x
+from rgbx_seg_ros.node_report import InputReport
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+_STRANGE_AGE_NS = 60 * 10 ** 9
+"""Stamps this far from the node's clock come from another clock, as those of a bag do."""
+_DECODE_EVERY_NS = 500_000_000
+"""
+How often a compressed frame is decoded only to see whether it is saturated.
+
+Here and not where masks are made, since of a sensor that has failed none are.
+"""
+_INFO_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Input:
+    """
+    The topics of one camera, `modality` rgb or x, for `node`.
+
+    Each image goes to `receive(modality, message)`. `warn(kind, text)` logs a warning, one of a
+    kind now and then.
+    """
+
+    def __init__(self, node, modality: str, transport: str, reliability: str, depth: int, *,
+                 receive, warn):
+        self.modality = modality
+        self._node, self._warn = node, warn
+        topic, kind = f'{modality}/image', Image
+        if transport != 'raw':
+            # As image_transport does: the suffix follows the topic that the base was remapped to.
+            topic, kind = f'{node.resolve_topic_name(topic)}/{transport}', CompressedImage
+        self._images = node.create_subscription(
+            kind, topic, functools.partial(receive, modality),
+            QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()]),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._warn_of_qos))
+        self._infos = node.create_subscription(
+            CameraInfo, f'{modality}/camera_info', self._receive_camera_info, _INFO_QOS)
+        self.camera_info = None
+        """The newest CameraInfo, or None."""
+        self.stamp_ns: int | None = None
+        """Stamp of the newest frame that could be read."""
+        self.refusal = ''
+        """Why the newest frame that could not be used was dropped."""
+        self._frame_id, self._stamp_age_ms = '', None
+        self._decoded_ns = -_DECODE_EVERY_NS
+
+    def destroy(self):
+        """Unsubscribe."""
+        for subscription in (self._images, self._infos):
+            self._node.destroy_subscription(subscription)
+
+    @property
+    def topic(self) -> str:
+        """Where the images come from, after remapping."""
+        return self._images.topic_name
+
+    def note(self, stamp_ns: int, frame_id: str) -> int:
+        """Keep the facts of a frame that has just come; return its age, by its stamp if it can."""
+        age_ns = self._node.get_clock().now().nanoseconds - stamp_ns
+        self.stamp_ns, self._frame_id, self._stamp_age_ms = stamp_ns, frame_id, age_ns / 1e6
+        if stamp_ns <= 0:
+            return 0
+        if abs(age_ns) > _STRANGE_AGE_NS:
+            self._warn(f'{self.modality} clock', (
+                f"{self.topic}: the stamps are {age_ns / 1e9:.0f} s behind this node's clock, so "
+                'ages are counted from the receipt; for a bag set use_sim_time and play it with '
+                '--clock'))
+            return 0
+        return max(age_ns, 0)
+
+    def saturation(self, message, pixels, now_ns: int) -> float | None:
+        """Return that of a frame, see `health.saturation`; None where it was not looked at."""
+        if pixels.ndim > 1:
+            return saturation(pixels)
+        if now_ns - self._decoded_ns < _DECODE_EVERY_NS:
+            return None
+        self._decoded_ns = now_ns
+        try:
+            return saturation((decode_rgb if self.modality == 'rgb' else decode_x)(message))
+        except (MessageError, FrameError):
+            return None  # whoever makes a mask of it says so
+
+    def report(self, received: int) -> InputReport:
+        """Return what diagnostics tell of the topic, of which `received` frames have come."""
+        publishers = self._publishers()
+        unheard = self._images.qos_profile.reliability == ReliabilityPolicy.RELIABLE and any(
+            p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)
+        return InputReport(
+            topic=self.topic, received=received, publishers=len(publishers),
+            frame_id=self._frame_id, stamp_age_ms=self._stamp_age_ms, refusal=self.refusal,
+            qos=self._advice('BEST_EFFORT') if unheard else '')
+
+    def warn_of_silence(self):
+        """Help with a topic on which nothing has come yet: most often its name is wrong."""
+        node, kind = self._node, f'sensor_msgs/msg/{self._images.msg_type.__name__}'
+        publishers = node.count_publishers(self.topic)
+        if publishers:
+            hint = f'it has {publishers} publisher(s), are type and QoS the same?'
+        else:
+            own = node.resolve_topic_name('segmentation')
+            others = [other for other, types in node.get_topic_names_and_types()
+                      if kind in types and node.count_publishers(other)
+                      and not other.startswith(own)]
+            hint = (f'nobody publishes it; topics with {kind} are: '
+                    f'{", ".join(others) or "none"}')
+        self._warn(f'{self.modality} is silent', f'no message on {self.topic} yet: {hint}')
+
+    def _warn_of_qos(self, event):
+        """Say which side offers and which asks what; without this, nothing would just arrive."""
+        offered = {info.qos_profile.reliability.name for info in self._publishers()}
+        self._warn(f'{self.modality} qos',
+                   f'{self.topic}: {self._advice(" or ".join(sorted(offered)))}')
+
+    def _advice(self, offered):
+        return (f'a publisher offers {offered}, this subscription asks RELIABLE: set '
+                f'{self.modality}.reliability to best_effort')
+
+    def _publishers(self):
+        return self._node.get_publishers_info_by_topic(self.topic)
+
+    def _receive_camera_info(self, message):
+        self.camera_info = message
