@@ -1,6 +1,11 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Start the segmentation node for one pair of cameras; `--show-args` lists what can be set."""
+"""
+Start the segmentation node, one for each pair of cameras; `--show-args` lists what can be set.
+
+`namespace:=front,rear` starts two nodes with the same settings, whose topics differ by their
+namespace. Pairs with settings of their own: include this file once for each.
+"""
 
 import os
 
@@ -12,37 +17,57 @@ from launch_ros.actions import Node
 from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
 
 ARGUMENTS = {
-    # name: (default, description)
+    # name: (default, description, choices)
     'config': (str(share_dir() / 'config' / 'rgb_thermal.yaml'),
-               'Parameter file of the sensor rig.'),
-    'model': ('', 'Model card, a name or a path; empty: what the config says.'),
-    'engine': ('', 'What runs the network; empty: what the config says.'),
-    'device': ('', 'auto, cpu, cuda or cuda:N; empty: what the config says.'),
-    'rgb_topic': ('rgb/image', 'Topic of the colour images.'),
-    'x_topic': ('x/image', 'Topic of the thermal, depth or polarization images.'),
-    'rgb_info_topic': ('rgb/camera_info', "Topic of the colour camera's CameraInfo."),
-    'namespace': ('', 'Namespace, one for each pair of cameras.'),
-    'rviz': ('false', 'Open RViz with the overlay.'),
-    'use_sim_time': ('false', 'Take the time from /clock, for a bag played with --clock.'),
-    'log_level': ('info', 'debug, info, warn or error.'),
+               'Parameter file of the sensor rig.', None),
+    'model': ('', 'Model card, a name or a path; empty: what the config says.', None),
+    'engine': ('', 'What runs the network; empty: what the config says.', None),
+    'device': ('', 'auto, cpu, cuda or cuda:N; empty: what the config says.', None),
+    'rgb_topic': ('rgb/image', 'Topic of the colour images.', None),
+    'x_topic': ('x/image', 'Topic of the thermal, depth or polarization images.', None),
+    'rgb_info_topic': ('rgb/camera_info', "Topic of the colour camera's CameraInfo.", None),
+    'x_info_topic': ('x/camera_info', "Topic of the other camera's CameraInfo.", None),
+    'namespace': ('', 'Namespace of the pair of cameras; several, with commas between them, start '
+                  'a node each.', None),
+    'rviz': ('false', 'Open RViz with the overlay.', ['true', 'false']),
+    'use_sim_time': ('false', 'Take the time from /clock, for a bag played with --clock.',
+                     ['true', 'false']),
+    'log_level': ('info', 'The least severity that is logged.',
+                  ['debug', 'info', 'warn', 'error', 'fatal']),
 }
+TOPICS = {'rgb_topic': 'rgb/image', 'x_topic': 'x/image', 'rgb_info_topic': 'rgb/camera_info',
+          'x_info_topic': 'x/camera_info'}
+"""The node's names of the topics by the arguments that replace them."""
 
 
 def start(context):
-    """Return the node and, where asked for, RViz."""
+    """Return the nodes and, where asked for, RViz."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    namespaces = [name.strip() for name in given['namespace'].split(',')]
+    if len(set(namespaces)) < len(namespaces) or (len(namespaces) > 1 and '' in namespaces):
+        raise ValueError(f'namespace is {given["namespace"]!r}: needed are different names with '
+                         'commas between them')
+    for name in TOPICS:
+        if len(namespaces) > 1 and given[name].startswith('/'):
+            raise ValueError(
+                f'{name} is {given[name]!r}, the same for {given["namespace"]!r}: give it without '
+                'the leading /, so that it lies in each namespace, or include seg.launch.py once '
+                'for each pair')
+    return [action for namespace in namespaces for action in actions(namespace, given)]
+
+
+def actions(namespace, given):
+    """Return what one pair of cameras needs."""
     overrides = {name: given[name] for name in ('model', 'engine', 'device') if given[name]}
-    sim_time = {'use_sim_time': given['use_sim_time'].lower() == 'true'}
+    sim_time = {'use_sim_time': given['use_sim_time'] == 'true'}
     return [
         Node(
-            package='rgbx_seg_ros', executable='seg_node', name='rgbx_seg',
-            namespace=given['namespace'], output='screen',
-            parameters=[given['config'], overrides, sim_time],
-            remappings=[('rgb/image', given['rgb_topic']), ('x/image', given['x_topic']),
-                        ('rgb/camera_info', given['rgb_info_topic'])],
+            package='rgbx_seg_ros', executable='seg_node', name='rgbx_seg', namespace=namespace,
+            output='screen', parameters=[given['config'], overrides, sim_time],
+            remappings=[(topic, given[name]) for name, topic in TOPICS.items()],
             arguments=['--ros-args', '--log-level', given['log_level']]),
         Node(
-            package='rviz2', executable='rviz2', namespace=given['namespace'],
+            package='rviz2', executable='rviz2', namespace=namespace,
             arguments=['-d', str(share_dir() / 'config' / 'rviz' / 'seg.rviz')],
             parameters=[sim_time], condition=IfCondition(given['rviz'])),
     ]
@@ -54,7 +79,7 @@ def generate_launch_description():
     # its nodes inherit.
     use_fastdds_profile(os.environ)
     return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=text)
-          for name, (default, text) in ARGUMENTS.items()),
+        *(DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+          for name, (default, text, choices) in ARGUMENTS.items()),
         OpaqueFunction(function=start),
     ])

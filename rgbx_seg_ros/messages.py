@@ -12,16 +12,17 @@ from array import array
 from dataclasses import is_dataclass
 import operator
 import os
+import reprlib
 import struct
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.compressed import check_size, decode_file, is_jpeg
 from rgbx_seg_ros.errors import MessageError
 
-MAX_PIXELS = 100_000_000
-"""Largest width * height accepted: a few bytes of PNG can announce gigabytes."""
-
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 _IS_RGB = -1
 _NO_COLOR = None
 
@@ -90,7 +91,8 @@ def decode_rgb(msg) -> np.ndarray:
             f'encoding is {encoding!r}, which is not a colour picture: allowed are '
             f'{_names(lambda e: e.to_rgb is not _NO_COLOR)}; check that the topic is the camera')
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        upper = np.empty(pixels.shape, np.uint8)
+        pixels = np.right_shift(pixels, 8, out=upper, casting='unsafe')
     return _to_rgb(pixels, encoding)
 
 
@@ -104,7 +106,7 @@ def decode_x(msg) -> np.ndarray:
     and without alpha; those that name only a type (8UC3, 16UC2, ...) keep the order of their
     channels. compressedDepth is read as 16UC1, or as 32FC1 with NaN for pixels without depth.
     """
-    pixels, encoding = _load(msg)
+    pixels, encoding = _load(msg, exact=True)
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise MessageError(
             f'encoding is {encoding!r} ({pixels.dtype}): X takes uint8, uint16 and float32; '
@@ -171,10 +173,14 @@ def _sensor_msgs_image():
     return Image
 
 
-def _load(msg) -> tuple[np.ndarray, str]:
-    """Return the stored pixels and the name in ENCODINGS that tells how they are stored."""
+def _load(msg, exact: bool = False) -> tuple[np.ndarray, str]:
+    """
+    Return the stored pixels and the name in ENCODINGS that tells how they are stored.
+
+    `exact` refuses values of which bits are lost, also those of colours.
+    """
     if hasattr(msg, 'format'):
-        return _decompress(msg)
+        return _decompress(msg, exact)
     encoding = _text(msg, 'encoding')
     if encoding in ENCODINGS:
         return _view(msg, ENCODINGS[encoding]), encoding
@@ -207,18 +213,11 @@ def _strided(msg, encoding: Encoding) -> np.ndarray:
 def _rows(msg) -> tuple[int, int, int, np.ndarray]:
     """Return height, width, step and the bytes, which hold at least step*height."""
     height, width, step = (_integer(msg, name) for name in ('height', 'width', 'step'))
-    _check_size(width, height, '')
+    check_size(width, height)
     data = _data(msg)
     if data.size < step * height:
         raise MessageError(f'data has {data.size} bytes, step*height needs {step * height}')
     return height, width, step, data
-
-
-def _check_size(width: int, height: int, where: str):
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise MessageError(
-            f'{where}width x height is {width} x {height}: needed are at least 1 x 1 and at most '
-            f'{MAX_PIXELS} pixels')
 
 
 def _to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
@@ -245,7 +244,7 @@ def _by_cv_bridge(msg) -> np.ndarray:
     try:
         pixels = bridge().imgmsg_to_cv2(msg, 'rgb8')
     except Exception as error:  # noqa: BLE001 its own, cv2's, KeyError, TypeError, ...
-        raise MessageError(f'{_not_covered(msg)}; cv_bridge failed: {error}') from error
+        raise MessageError(f'{_not_covered(msg)}; cv_bridge failed: {_line(error)}') from error
     if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
         raise MessageError(
             f'{_not_covered(msg)}; cv_bridge returned {pixels.dtype} of shape '
@@ -263,15 +262,15 @@ def _cv_bridge(msg):
     except Exception as error:  # noqa: BLE001 under NumPy 2 it fails in more ways
         raise MessageError(
             f'{_not_covered(msg)}; for others try apt install ros-{_distro()}-cv-bridge, which '
-            f'cannot be loaded now ({error})') from error
+            f'cannot be loaded now ({_line(error)})') from error
     return CvBridge
 
 
 def _not_covered(msg) -> str:
-    return f'encoding is {msg.encoding!r}: covered without cv_bridge are {_names()}'
+    return f'encoding is {_quoted(msg.encoding)}: covered without cv_bridge are {_names()}'
 
 
-def _decompress(msg) -> tuple[np.ndarray, str]:
+def _decompress(msg, exact) -> tuple[np.ndarray, str]:
     """
     Return the pixels of a CompressedImage and the encoding they have.
 
@@ -285,21 +284,24 @@ def _decompress(msg) -> tuple[np.ndarray, str]:
     data = _data(msg).tobytes()
     if 'compressedDepth' in text:
         return _decompress_depth(data, announced, text), announced
-    pixels = _decode_file(data, text)
+    pixels = decode_file(data)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     bits = 8 * pixels.dtype.itemsize
     natural = {1: 'mono', 3: 'bgr', 4: 'bgra'}[channels] + str(bits)
     if announced not in ENCODINGS:
         return pixels, natural
     needed = ENCODINGS[announced]
-    if not _names_colors(announced):
-        if data[:2] == b'\xff\xd8' and needed.dtype != 'u1':
-            raise MessageError(
-                f'format is {text!r}: JPEG has cut the {announced} values to 8 bits and they '
-                'cannot be restored; use png, compressedDepth or the raw image')
+    colors = _names_colors(announced)
+    if is_jpeg(data) and needed.dtype != 'u1' and (exact or not colors):
+        raise MessageError(
+            f'format is {_quoted(text)}: JPEG stores 8 bits a value, so those of {announced} are '
+            "cut and nothing restores them; set the publisher's parameter "
+            '<topic>.compressed.format to png, or the transport here to raw or, for depth, '
+            'compressedDepth')
+    if not colors:
         if (pixels.dtype, channels) != (np.dtype(needed.dtype), needed.channels):
             raise MessageError(
-                f'format is {text!r}, which announces {needed.channels} channel(s) of '
+                f'format is {_quoted(text)}, which announces {needed.channels} channel(s) of '
                 f'{np.dtype(needed.dtype)}, data holds {channels} of {pixels.dtype}')
         return pixels, announced
     if announced.startswith('bayer_') and channels == 1:
@@ -318,15 +320,15 @@ def _decompress_depth(data: bytes, encoding: str, text: str) -> np.ndarray:
     """
     if encoding not in ('16UC1', 'mono16', '32FC1') or 'rvl' in text:
         raise MessageError(
-            f'format is {text!r}: allowed for compressedDepth are 16UC1, mono16 and 32FC1 '
+            f'format is {_quoted(text)}: allowed for compressedDepth are 16UC1, mono16 and 32FC1 '
             'with png; set the format parameter of the publisher to png')
     if len(data) < 12:
         raise MessageError(f'data has {len(data)} bytes, compressedDepth needs 12 and a PNG')
     _, quant_a, quant_b = struct.unpack_from('<iff', data)
-    stored = _decode_file(data[12:], text)
+    stored = decode_file(data[12:])
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise MessageError(
-            f'format is {text!r}, which announces 1 channel of uint16, data holds '
+            f'format is {_quoted(text)}, which announces 1 channel of uint16, data holds '
             f'{stored.dtype} of shape {stored.shape!r}')
     if encoding != '32FC1':
         return stored
@@ -334,68 +336,13 @@ def _decompress_depth(data: bytes, encoding: str, text: str) -> np.ndarray:
         raise MessageError(
             f'data: the quantisation of compressedDepth is A = {quant_a!r}, B = {quant_b!r}; '
             'needed are finite numbers and A > 0')
-    divisor = stored.astype(np.float32) - np.float32(quant_b)
-    divisor[(stored == 0) | (divisor <= 0)] = np.nan
-    return np.float32(quant_a) / divisor
-
-
-def _decode_file(data: bytes, text: str) -> np.ndarray:
-    """Return what is in a JPEG or PNG as cv2 stores it: (H, W) or (H, W, BGR[A])."""
-    if data.startswith(b'\x89PNG\r\n\x1a\n'):
-        width, height = _png_size(data)
-    elif data.startswith(b'\xff\xd8'):
-        width, height = _jpeg_size(data)
-    else:
-        raise MessageError(f'data starts with {data[:8]!r}, which is neither JPEG nor PNG '
-                           f'(format is {text!r})')
-    _check_size(width, height, 'data: ')
-    try:
-        # UNCHANGED keeps 16 bits and does not turn the picture by its EXIF orientation.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise MessageError(
-            f'data: cv2 cannot decode {width} x {height} pixels: {error}') from error
-    if pixels is None or pixels.shape[:2] != (height, width):
-        raise MessageError(f'data: {len(data)} bytes of format {text!r} are damaged: cv2 cannot '
-                           f'decode the {width} x {height} pixels they announce')
-    return pixels
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """Return width and height; refuse a file that stops before its last chunk."""
-    start, kind = 8, b''
-    while kind != b'IEND':
-        kind = data[start + 4:start + 8]
-        start += 12 + int.from_bytes(data[start:start + 4], 'big')
-        if start > len(data):
-            raise MessageError(f'data: the PNG is truncated, it has {len(data)} bytes and needs '
-                               f'at least {start}')
-    if data[12:16] != b'IHDR':
-        raise MessageError(f'data: the PNG starts with {data[12:16]!r}, needed is IHDR')
-    return struct.unpack_from('>II', data, 16)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height; refuse a file that stops before its end marker."""
-    size = None
-    start = data.find(b'\xff', 2)
-    while 0 <= start < len(data) - 8:
-        marker = data[start + 1]
-        if marker == 0xDA:
-            # cv2 paints the rows that are missing grey, so the end must be there. In the scans
-            # themselves 0xFF is always followed by 0 or a restart marker.
-            if size is None or data.find(b'\xff\xd9', start) < 0:
-                break
-            return size
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:
-            start = data.find(b'\xff', start + (1 if marker == 0xFF else 2))
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from('>HH', data, start + 5)
-            size = width, height
-        start = data.find(b'\xff', start + 2 + int.from_bytes(data[start + 2:start + 4], 'big'))
-    raise MessageError(f'data: the JPEG of {len(data)} bytes is truncated or damaged: needed are '
-                       'its size, a scan and the end marker')
+    depth = stored.astype(np.float32)
+    depth -= np.float32(quant_b)
+    depth[(stored == 0) | (depth <= 0)] = np.nan
+    with np.errstate(over='ignore'):
+        np.divide(np.float32(quant_a), depth, out=depth)
+    depth[np.isinf(depth)] = np.nan
+    return depth
 
 
 def _names_colors(encoding: str) -> bool:
@@ -415,18 +362,27 @@ def _distro() -> str:
     return os.environ.get('ROS_DISTRO', '<distro>')
 
 
+def _quoted(value) -> str:
+    """Return `value` as its repr does, cut in the middle where a log would not hold it."""
+    return _SHORT.repr(value)
+
+
+def _line(error: Exception) -> str:
+    return _quoted(' '.join(str(error).split()))
+
+
 def _integer(holder, name: str) -> int:
     value = getattr(holder, name, None)
     try:
         return operator.index(value)
     except TypeError as error:
-        raise MessageError(f'{name} is {value!r}, needed is an integer') from error
+        raise MessageError(f'{name} is {_quoted(value)}, needed is an integer') from error
 
 
 def _text(msg, name: str) -> str:
     value = getattr(msg, name, None)
     if not isinstance(value, str):
-        raise MessageError(f'{name} is {value!r}, needed is a string')
+        raise MessageError(f'{name} is {_quoted(value)}, needed is a string')
     return value
 
 

@@ -12,6 +12,7 @@ from rgbx_seg_ros.resources import share_dir
 import yaml
 
 CONFIGS = sorted((share_dir() / 'config').glob('*.yaml'))
+SEG = share_dir() / 'launch' / 'seg.launch.py'
 LAUNCH_FILES = sorted((share_dir() / 'launch').glob('*.launch.py'))
 
 
@@ -31,27 +32,86 @@ def test_rviz_shows_topics_that_the_node_publishes():
                       'rgb/image', 'x/image'}
 
 
-def describe(path: Path):
-    """Return the launch description that `path` makes."""
+def load(path: Path):
+    """Return the launch file as a module."""
     pytest.importorskip('launch', reason='needs launch, from a ROS distribution')
     pytest.importorskip('launch_ros', reason='needs launch_ros, from a ROS distribution')
     spec = importlib.util.spec_from_file_location(path.name.replace('.', '_'), path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    return module
 
 
 @pytest.mark.parametrize('path', LAUNCH_FILES, ids=lambda path: path.name)
 def test_every_launch_argument_is_described(path):
-    arguments = describe(path).get_launch_arguments()
+    arguments = load(path).generate_launch_description().get_launch_arguments()
     assert arguments
     for argument in arguments:
         assert argument.description
         assert argument.description != 'no description given'
 
 
+def arguments_of_seg():
+    description = load(SEG).generate_launch_description()
+    return {argument.name: argument for argument in description.get_launch_arguments()}
+
+
 def test_the_launch_file_takes_the_arguments_of_the_interface():
-    path = share_dir() / 'launch' / 'seg.launch.py'
-    names = {argument.name for argument in describe(path).get_launch_arguments()}
-    assert names >= {'config', 'model', 'engine', 'device', 'rgb_topic', 'x_topic', 'namespace',
-                     'rviz', 'use_sim_time', 'log_level'}
+    assert arguments_of_seg().keys() == {
+        'config', 'model', 'engine', 'device', 'rgb_topic', 'x_topic', 'rgb_info_topic',
+        'x_info_topic', 'namespace', 'rviz', 'use_sim_time', 'log_level'}
+
+
+@pytest.mark.parametrize('name, value', [
+    ('rviz', 'maybe'), ('use_sim_time', '1'), ('log_level', 'loud')])
+def test_a_value_that_is_not_a_choice_is_refused_with_the_choices(name, value):
+    argument = arguments_of_seg()[name]
+    from launch import LaunchContext
+    context = LaunchContext()
+    context.launch_configurations[name] = value
+    with pytest.raises(RuntimeError, match=f'{value}.*{argument.choices[0]}'):
+        argument.execute(context)
+
+
+def nodes(monkeypatch, **given):
+    """Return what the launch file asks of launch_ros for each node, RViz left out."""
+    module, asked = load(SEG), []
+    from launch import LaunchContext
+    monkeypatch.setattr(module, 'Node', lambda **facts: asked.append(facts))
+    context = LaunchContext()
+    defaults = {name: facts[0] for name, facts in module.ARGUMENTS.items()}
+    context.launch_configurations.update({**defaults, **given})
+    module.start(context)
+    return [facts for facts in asked if facts['package'] == 'rgbx_seg_ros']
+
+
+def test_every_argument_arrives_at_the_node(monkeypatch):
+    [node] = nodes(
+        monkeypatch, config='rig.yaml', model='m', engine='e', device='cpu', rgb_topic='/a',
+        x_topic='/b', rgb_info_topic='/c', x_info_topic='/d', namespace='front',
+        use_sim_time='true', log_level='warn')
+    assert node['namespace'] == 'front'
+    assert node['parameters'] == [
+        'rig.yaml', {'model': 'm', 'engine': 'e', 'device': 'cpu'}, {'use_sim_time': True}]
+    assert node['remappings'] == [('rgb/image', '/a'), ('x/image', '/b'),
+                                  ('rgb/camera_info', '/c'), ('x/camera_info', '/d')]
+    assert node['arguments'] == ['--ros-args', '--log-level', 'warn']
+    [node] = nodes(monkeypatch)
+    assert node['namespace'] == '' and node['parameters'][1:] == [{}, {'use_sim_time': False}]
+
+
+def test_namespaces_with_commas_start_a_node_each(monkeypatch):
+    given = nodes(monkeypatch, namespace='front, rear', rgb_topic='camera/image_raw')
+    assert [node['namespace'] for node in given] == ['front', 'rear']
+    for node in given:
+        assert ('rgb/image', 'camera/image_raw') in node['remappings']
+
+
+@pytest.mark.parametrize('given, said', [
+    ({'namespace': 'front,front'}, "'front,front': needed are different names"),
+    ({'namespace': 'front,'}, "'front,': needed are different names"),
+    ({'namespace': 'front,rear', 'x_topic': '/thermal'}, "x_topic is '/thermal'.*leading /"),
+    ({'namespace': 'front,rear', 'x_info_topic': '/i'}, "x_info_topic is '/i'.*leading /")])
+def test_pairs_that_would_share_their_topics_are_refused(monkeypatch, given, said):
+    with pytest.raises(ValueError, match=said):
+        nodes(monkeypatch, **given)

@@ -1,34 +1,18 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Image messages: every encoding, both message flavours, and everything that can be wrong."""
+"""Raw images: every encoding, both message flavours, and everything that can be wrong."""
 
 from array import array
-import random
 import re
-import struct
 import sys
 from types import ModuleType, SimpleNamespace
-import zlib
 
-import cv2
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from message_flavours import bags_header, FLAVOURS, image, needs_ros, Ros, Rosbags, STORE, TYPES
 import numpy as np
 import pytest
-from rgbx_seg_ros import messages
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.messages import decode_rgb, decode_x, ENCODINGS, stamp_ns, to_image
-from rosbags.typesys import get_typestore, Stores
 
-try:
-    from rclpy.serialization import deserialize_message, serialize_message
-    import sensor_msgs.msg as ros
-except ImportError:
-    ros = None
-
-needs_ros = pytest.mark.skipif(ros is None, reason='sensor_msgs and rclpy are not installed')
-STORE = get_typestore(Stores.ROS2_JAZZY)
-TYPES = STORE.types
 H, W = 6, 10
 LOW_BYTE = 200
 RNG = np.random.default_rng(0)
@@ -38,47 +22,9 @@ DATA = [name for name in ENCODINGS if name[0].isdigit() or name.startswith('mono
 X_DATA = [name for name in DATA if 'SC' not in name]
 
 
-def bags_header():
-    time = TYPES['builtin_interfaces/msg/Time'](sec=12, nanosec=345)
-    return TYPES['std_msgs/msg/Header'](stamp=time, frame_id='camera')
-
-
-class Rosbags:
-    """Messages as the rosbags library reads them: the data are a read-only array."""
-
-    def image(self, **fields):
-        data = np.frombuffer(fields.pop('data'), np.uint8)
-        return TYPES['sensor_msgs/msg/Image'](header=bags_header(), data=data, **fields)
-
-    def compressed(self, text, data):
-        return TYPES['sensor_msgs/msg/CompressedImage'](
-            header=bags_header(), format=text, data=np.frombuffer(data, np.uint8))
-
-
-class Ros:
-    """Messages of rclpy, as they come out of the wire."""
-
-    def image(self, **fields):
-        msg = ros.Image(**{**fields, 'data': array('B', fields['data'])})
-        return deserialize_message(serialize_message(msg), ros.Image)
-
-    def compressed(self, text, data):
-        msg = ros.CompressedImage(format=text, data=array('B', data))
-        return deserialize_message(serialize_message(msg), ros.CompressedImage)
-
-
-@pytest.fixture(params=[Rosbags, pytest.param(Ros, marks=needs_ros)])
+@pytest.fixture(params=FLAVOURS)
 def flavour(request):
     return request.param()
-
-
-def image(flavour, pixels, encoding, padding=0, big=False, /, **wrong):
-    """Write (H, W[, C]) the slow and obvious way, independent of to_image."""
-    ordered = pixels.astype(pixels.dtype.newbyteorder('>' if big else '<'))
-    rows = [row.tobytes() + b'\xee' * padding for row in ordered]
-    fields = {'height': pixels.shape[0], 'width': pixels.shape[1], 'encoding': encoding,
-              'is_bigendian': int(big), 'step': len(rows[0]), 'data': b''.join(rows)}
-    return flavour.image(**{**fields, **wrong})
 
 
 def random_pixels(encoding, height=H, width=W):
@@ -196,10 +142,11 @@ def test_more_data_than_needed_is_accepted(flavour):
     ({'step': 2**32 - 1}, 'data has 180 bytes, .* needs 25769803770'),
     ({'height': 0}, 'width x height is 10 x 0'),
     ({'width': 0}, 'width x height is 0 x 6'),
-    ({'width': 2**32 - 1, 'height': 2**32 - 1}, 'at most 100000000 pixels'),
+    ({'width': 2**32 - 1, 'height': 2**32 - 1}, 'at most 50000000 pixels'),
     ({'height': 7}, 'data has 180 bytes'),
     ({'encoding': 'rgb9'}, "encoding is 'rgb9'.*rgb8.*cv-bridge"),
     ({'encoding': ''}, "encoding is ''"),
+    ({'encoding': 'Fähre\n' * 10_000}, r"^encoding is 'Fähre\\nFähre.{0,250}\.\.\..{0,1000}$"),
 ])
 @pytest.mark.parametrize('decode', [decode_rgb, decode_x])
 def test_a_malformed_image_is_refused_naming_the_field(flavour, decode, wrong, said):
@@ -221,177 +168,6 @@ def test_yuv_of_odd_width_and_tiny_bayer_are_refused(flavour):
         decode_rgb(image(flavour, np.zeros((2, 3, 2), np.uint8), 'yuyv'))
     with pytest.raises(MessageError, match='2 x 2.*needs 3 x 3'):
         decode_rgb(image(flavour, np.zeros((2, 2), np.uint8), 'bayer_rggb8'))
-
-
-def encode(suffix, pixels):
-    return cv2.imencode(suffix, pixels)[1].tobytes()
-
-
-# Broad stripes, so that JPEG keeps the colours.
-STRIPES = np.repeat(np.array([[(200, 40, 20), (10, 160, 90)]], np.uint8), 16, 1).repeat(16, 0)
-BGR = STRIPES[..., ::-1]
-DEPTH = RNG.integers(0, 2**16, (16, 32), np.uint16)
-
-
-@pytest.mark.parametrize('text', ['jpeg', 'jpg', '', 'rgb8; jpeg compressed bgr8',
-                                  'bgr8; jpeg compressed bgr8', 'yuv422; jpeg compressed bgr8',
-                                  'bayer_rggb8; jpeg compressed bgr8', 'rgb8; jpeg compressed'])
-def test_jpeg_comes_out_as_rgb_whatever_the_camera_had(flavour, text):
-    msg = flavour.compressed(text, encode('.jpg', BGR))
-    for decode in (decode_rgb, decode_x):
-        assert np.abs(decode(msg).astype(int) - STRIPES).mean() < 6
-
-
-@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
-def test_a_file_said_to_be_compressed_rgb_has_red_and_blue_swapped(flavour, suffix):
-    msg = flavour.compressed('rgb8; x compressed rgb8', encode(suffix, STRIPES))
-    assert np.abs(decode_rgb(msg).astype(int) - STRIPES).mean() < 6
-
-
-def test_png_of_any_kind_comes_out_as_rgb(flavour):
-    alpha = np.dstack([BGR, np.full(BGR.shape[:2], 9, np.uint8)])
-    deep = BGR.astype(np.uint16) * 256 + LOW_BYTE
-    for text, pixels in (('png', BGR), ('rgba8; png compressed bgr8', alpha),
-                         ('rgb16; png compressed bgr16', deep), ('8UC3; png compressed ', BGR)):
-        msg = flavour.compressed(text, encode('.png', pixels))
-        assert np.array_equal(decode_rgb(msg), STRIPES)
-    grey = flavour.compressed('mono8; png compressed ', encode('.png', BGR[..., 0]))
-    assert np.array_equal(decode_rgb(grey), np.stack([BGR[..., 0]] * 3, -1))
-
-
-@pytest.mark.parametrize('encoding', ['bayer_grbg8', 'bayer_bggr16'])
-def test_a_mosaic_stored_as_png_is_demosaiced(flavour, encoding):
-    mosaic, rgb = stored_picture(encoding)
-    msg = flavour.compressed(f'{encoding}; png compressed ', encode('.png', mosaic))
-    assert np.array_equal(decode_rgb(msg), rgb)
-
-
-@pytest.mark.parametrize('text, pixels', [
-    ('16UC1; png compressed ', DEPTH), ('mono16; png', DEPTH), ('png', DEPTH),
-    ('8UC1; png compressed ', BGR[..., 0]), ('8UC3; png compressed ', STRIPES),
-    ('8UC4; png compressed ', RNG.integers(0, 256, (5, 4, 4), np.uint8))])
-def test_png_keeps_the_values_and_their_order_for_x(flavour, text, pixels):
-    decoded = decode_x(flavour.compressed(text, encode('.png', pixels)))
-    assert decoded.dtype == pixels.dtype and np.array_equal(decoded, pixels)
-
-
-def test_exif_orientation_does_not_turn_the_picture():
-    # Orientation 6, and behind it what a thumbnail leaves: markers that end nothing.
-    exif = (b'Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0'
-            b'\xff\xda\xff\xd9')
-    jpeg = encode('.jpg', BGR)
-    jpeg = jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + jpeg[2:]
-    turned = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert turned.shape == (32, 16, 3)
-    assert decode_rgb(Rosbags().compressed('jpeg', jpeg)).shape == (16, 32, 3)
-    with pytest.raises(MessageError, match='truncated'):
-        decode_rgb(Rosbags().compressed('jpeg', jpeg[:-2]))
-
-
-@pytest.mark.parametrize('encoding', ['16UC1', 'mono16'])
-def test_compressed_depth_of_integers_is_read_as_it_is(flavour, encoding):
-    for text in (f'{encoding}; compressedDepth', f'{encoding}; compressedDepth png'):
-        decoded = decode_x(flavour.compressed(text, bytes(12) + encode('.png', DEPTH)))
-        assert decoded.dtype == np.uint16 and np.array_equal(decoded, DEPTH)
-
-
-def test_compressed_depth_of_floats_is_dequantised_and_0_is_nan(flavour):
-    # Depths from 0.5 to 9 m with the transport's defaults: quantisation 100, depth_max 10 m.
-    quant_a, quant_b = 100 * 101.0, 1 - 100 * 101.0 / 10
-    depth = np.linspace(0.5, 9, 12 * 20, dtype=np.float32).reshape(12, 20)
-    stored = (quant_a / depth + quant_b).astype(np.uint16)
-    stored[3, 4] = 0
-    header = struct.pack('<iff', 0, quant_a, quant_b)
-    decoded = decode_x(flavour.compressed('32FC1; compressedDepth png',
-                                          header + encode('.png', stored)))
-    assert decoded.dtype == np.float32
-    assert np.isnan(decoded[3, 4]) and np.isnan(decoded).sum() == 1
-    decoded[3, 4] = depth[3, 4]
-    # One step of 1/depth is depth^2 / A.
-    assert (np.abs(decoded - depth) <= depth**2 / quant_a * 1.01).all()
-    # Values that no depth leads to: at B it would be infinite, below it negative.
-    impossible = encode('.png', np.array([[3, 5, 105]], np.uint16))
-    decoded = decode_x(flavour.compressed('32FC1; compressedDepth',
-                                          struct.pack('<iff', 0, 100, 5) + impossible))
-    np.testing.assert_array_equal(decoded, [[np.nan, np.nan, 1]])
-
-
-@pytest.mark.parametrize('text, data, said', [
-    ('16UC1; jpeg compressed ', encode('.jpg', BGR[..., 0]), '8 bits.*use png'),
-    ('mono16; jpeg compressed mono8', encode('.jpg', BGR[..., 0]), '8 bits.*use png'),
-    ('32FC1; jpeg', encode('.jpg', BGR[..., 0]), '8 bits.*use png'),
-    ('16UC1; png compressed ', encode('.png', BGR[..., 0]), 'announces 1 .* uint16.*uint8'),
-    ('mono8; png compressed ', encode('.png', BGR), 'announces 1 channel.*holds 3'),
-    ('16UC1; compressedDepth rvl', bytes(50), 'rvl.*png'),
-    ('8UC1; compressedDepth png', bytes(50), '8UC1.*16UC1'),
-    ('16UC1; compressedDepth png', bytes(5), 'data has 5 bytes'),
-    ('16UC1; compressedDepth png', bytes(50), 'neither JPEG nor PNG'),
-    ('16UC1; compressedDepth png', bytes(12) + encode('.png', BGR), 'data holds uint8'),
-    ('32FC1; compressedDepth', bytes(12) + encode('.png', DEPTH), 'A = 0.0'),
-    ('32FC1; compressedDepth', struct.pack('<iff', 0, 1, np.nan) + encode('.png', DEPTH), 'nan'),
-    ('jpeg', b'', 'data is empty'),
-    ('jpeg', b'GIF89a', 'GIF89a.*neither JPEG nor PNG'),
-])
-def test_compressed_x_that_cannot_be_trusted_is_refused(flavour, text, data, said):
-    with pytest.raises(MessageError, match=said):
-        decode_x(flavour.compressed(text, data))
-
-
-@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
-def test_a_truncated_file_is_refused_wherever_it_ends(suffix):
-    whole = encode(suffix, BGR)
-    for length in range(1, len(whole), 3):
-        with pytest.raises(MessageError, match='truncated|neither'):
-            decode_rgb(Rosbags().compressed('jpeg', whole[:length]))
-    padded = decode_rgb(Rosbags().compressed('jpeg', whole + b'\0' * 64))
-    assert padded.shape == STRIPES.shape
-
-
-def test_a_damaged_png_is_refused():
-    whole = encode('.png', BGR)
-    middle = whole.index(b'IDAT') + 8
-    damaged = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1:]
-    with pytest.raises(MessageError, match='damaged'):
-        decode_rgb(Rosbags().compressed('png', damaged))
-
-
-def test_files_without_a_size_or_wider_than_cv2_takes_are_refused():
-    jpeg, png = encode('.jpg', BGR), encode('.png', BGR)
-    for data, said in ((jpeg.replace(b'\xff\xc0', b'\xff\xe5'), 'its size'),
-                       (png[:8] + png[-12:] + png[8:], 'needed is IHDR'),
-                       (encode_wide_png(2_000_000), '2000000 x 1')):
-        with pytest.raises(MessageError, match=said):
-            decode_rgb(Rosbags().compressed('', data))
-
-
-def encode_wide_png(width):
-    png = bytearray(encode('.png', BGR[:1]))
-    struct.pack_into('>I', png, 16, width)
-    struct.pack_into('>I', png, 29, zlib.crc32(png[12:29]))
-    return bytes(png)
-
-
-def test_fill_bytes_between_jpeg_markers_are_skipped():
-    jpeg = encode('.jpg', BGR).replace(b'\xff\xc0', b'\xff\xff\xff\xc0')
-    assert decode_rgb(Rosbags().compressed('jpeg', jpeg)).shape == STRIPES.shape
-
-
-def test_an_exception_of_cv2_becomes_a_message_error(monkeypatch):
-    def out_of_memory(*args):
-        raise cv2.error('Insufficient memory')
-    monkeypatch.setattr(cv2, 'imdecode', out_of_memory)
-    with pytest.raises(MessageError, match='32 x 16 pixels: Insufficient memory'):
-        decode_rgb(Rosbags().compressed('png', encode('.png', BGR)))
-
-
-def test_a_file_that_announces_gigabytes_is_refused_before_it_is_decoded(monkeypatch):
-    jpeg = bytearray(encode('.jpg', BGR))
-    struct.pack_into('>HH', jpeg, jpeg.index(b'\xff\xc0') + 5, 65500, 65500)
-    png = encode_wide_png(200_000_000)
-    monkeypatch.setattr(cv2, 'imdecode', lambda *args: pytest.fail('decoded'))
-    for data, size in ((jpeg, '65500 x 65500'), (png, '200000000 x 1')):
-        with pytest.raises(MessageError, match=f'{size}.*at most'):
-            decode_rgb(Rosbags().compressed('', bytes(data)))
 
 
 def test_an_encoding_not_covered_goes_to_cv_bridge(monkeypatch):
@@ -435,13 +211,15 @@ def test_every_encoding_is_written_packed_and_read_back(encoding):
 @needs_ros
 @pytest.mark.parametrize('encoding', ['mono8', 'rgb8', '8UC1', '16UC1', '16SC1', '32SC1'])
 def test_rclpy_gets_one_byte_array_and_the_same_header(encoding):
-    header = ros.Image().header
+    from rclpy.serialization import deserialize_message, serialize_message
+    from sensor_msgs.msg import Image
+    header = Image().header
     header.stamp.sec, header.stamp.nanosec, header.frame_id = -1, 999_999_999, 'camera'
     pixels = random_pixels(encoding)
     msg = to_image(pixels, encoding, header)
     assert type(to_image(pixels, encoding, header, SimpleNamespace).data) is array
     assert msg.header == header and stamp_ns(msg.header) == -1
-    again = deserialize_message(serialize_message(msg), ros.Image)
+    again = deserialize_message(serialize_message(msg), Image)
     assert again == msg and again.data.tobytes() == pixels.tobytes()
 
 
@@ -468,56 +246,3 @@ def test_missing_sensor_msgs_are_named_with_their_apt_package(monkeypatch):
     monkeypatch.setenv('ROS_DISTRO', 'humble')
     with pytest.raises(MessageError, match='apt install ros-humble-sensor-msgs'):
         to_image(RGB, 'rgb8', None)
-
-
-def outcome(decode, msg):
-    """Return what came out, or None after a MessageError; anything else fails the test."""
-    try:
-        return decode(msg)
-    except MessageError as error:
-        assert len(str(error)) > 10
-        return None
-
-
-anything = st.one_of(st.integers(-2, 40), st.integers(), st.none(), st.floats(), st.text(),
-                     st.binary(max_size=80), st.sampled_from(list(ENCODINGS)))
-
-
-@settings(max_examples=500, deadline=None, derandomize=True)
-@given(st.sampled_from(list(ENCODINGS)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 5),
-       st.booleans(), st.dictionaries(
-           st.sampled_from(['height', 'width', 'step', 'encoding', 'is_bigendian', 'data']),
-           anything, max_size=3))
-def test_any_image_gives_a_message_error_or_an_array_of_the_announced_size(
-        encoding, height, width, padding, big, wrong):
-    msg = image(SimpleNamespace(image=SimpleNamespace), random_pixels(encoding, height, width),
-                encoding, padding, big, **wrong)
-    rgb, x = outcome(decode_rgb, msg), outcome(decode_x, msg)
-    assert rgb is None or rgb.shape == (msg.height, msg.width, 3) and rgb.dtype == np.uint8
-    assert x is None or x.shape[:2] == (msg.height, msg.width)
-    if not wrong and min(height, width) > 2 and width % 2 == 0:
-        assert (rgb is None) == (encoding not in PICTURES)
-        assert (x is None) == (encoding in ('16SC1', '32SC1'))
-
-
-FILES = [encode('.jpg', BGR), encode('.png', BGR), encode('.png', DEPTH),
-         struct.pack('<iff', 0, 1, 0) + encode('.png', DEPTH)]
-FORMATS = ['jpeg', 'png', 'rgb8; jpeg compressed bgr8', 'mono8; png', '16UC1; png compressed ',
-           '16UC1; compressedDepth', '32FC1; compressedDepth png', 'bayer_rggb8; jpeg compressed ']
-
-
-@settings(max_examples=500, deadline=None, derandomize=True)
-@given(st.one_of(st.sampled_from(FORMATS), st.text(), anything), st.sampled_from(FILES),
-       st.integers(0, 6), st.integers(0), st.floats(0, 1))
-def test_any_compressed_image_gives_a_message_error_or_a_bounded_array(
-        text, data, changes, seed, kept):
-    draw = random.Random(seed)
-    data = bytearray(data[:int(len(data) * kept)] if kept < 0.5 else data)
-    for _ in range(changes if data else 0):
-        data[draw.randrange(min(len(data), 800))] = draw.randrange(256)
-    msg = SimpleNamespace(format=text, data=bytes(data))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, 'MAX_PIXELS', 10_000)
-        rgb, x = outcome(decode_rgb, msg), outcome(decode_x, msg)
-    assert rgb is None or rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.dtype == np.uint8
-    assert x is None or x.shape[0] * x.shape[1] <= 10_000
