@@ -18,6 +18,7 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES
@@ -353,12 +354,20 @@ def _health_settings(parameters):
 def main(args=None) -> int:
     """Run the node until it is interrupted; return 0, or 2 if it could not start."""
     use_fastdds_profile(os.environ)
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # an argument it cannot read, a log folder it cannot write
+        print(f'seg_node: error: ROS does not start: {error}', file=sys.stderr)
+        return 2
+    # A signal is an exception until the node is up: rclpy's handlers would take the context away
+    # under a transition, which leaves it half done.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     node = None
     try:
         node = SegNode()
         if not node.start():
             return 2
+        install_signal_handlers()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
@@ -370,7 +379,8 @@ def main(args=None) -> int:
             raise
     finally:
         # Launch repeats the terminal's signal; a second one must not break the clean-up.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
