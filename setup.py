@@ -50,6 +50,7 @@ setup(
     # The lower ends are what Ubuntu 22.04 has, the oldest system for a supported ROS, except where
     # a line says otherwise. requirements/lock.txt has the versions that are tested together.
     install_requires=[
+        'Jinja2>=3.0',
         'numpy>=1.21.5',
         'opencv-python-headless>=4.5.4',
         'PyYAML>=5.4',
@@ -64,6 +65,8 @@ setup(
     extras_require={
         # Aerial images and other large ones, read and written in pieces.
         'large-images': ['rasterio>=1.3'],
+        # NYUv2 as its authors give it, in MATLAB files.
+        'nyuv2': ['h5py>=3.6', 'scipy>=1.8'],
         # ROS 2 from PyPI, for a machine without a distribution. On a robot ROS comes from apt.
         'ros': [
             'ros-kilted-diagnostic-msgs>=5.5,<6',
@@ -74,6 +77,8 @@ setup(
             'ros-kilted-sensor-msgs>=5.5,<6',
             'ros-kilted-std-msgs>=5.5,<6',
         ],
+        # Curves of a training.
+        'train': ['tensorboard>=2.10'],
         'test': [
             'colcon-package-information',  # colcon list
             'colcon-recursive-crawl',  # how colcon finds packages
@@ -83,11 +88,14 @@ setup(
             'flake8-comprehensions',
             'flake8-docstrings',
             'flake8-import-order',
+            'h5py',
             'hypothesis',
             'pytest>=6.2',
             'pytest-timeout',
             'rasterio',
             'ruff',
+            'scikit-learn',
+            'scipy',
         ],
     },
     entry_points={

@@ -1,164 +1,280 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Paired frames from disk: what is read, and how a folder that is not right is told."""
+"""Every data set: a small copy is read as it was written, and what is wrong is named."""
+
+import os
+from pathlib import Path
+import re
 
 import cv2
+from dataset_trees import shifted, TREES, write
 import numpy as np
 import pytest
-from rgbx_seg_ros.datasets import DATASETS, FolderDataset
-from rgbx_seg_ros.datasets.folder import X_FOLDERS
+from rgbx_seg_ros.card import list_cards, load_card, X_KINDS
+from rgbx_seg_ros.datasets import DATASETS, open_dataset
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames import check_rgb, check_x
-from rgbx_seg_ros.images import read_rgb
+from rgbx_seg_ros.labels import UNLABELED
 
-# Name of a data set: the fixture that writes a small one of four labelled pairs.
-WRITERS = {'folder': 'write_frames'}
+ROOT = Path(__file__).parents[1]
+
+# All but the one that is a single file, and the folder, whose labels may be missing.
+IN_FILES = sorted(set(DATASETS) - {'nyuv2_mat', 'folder'})
+
+# As the cards name what their published scores are of.
+OF_CARDS = {'FMB': 'fmb', 'ISPRS Potsdam': 'potsdam', 'ISPRS Vaihingen': 'vaihingen',
+            'MFD': 'mfnet', 'MFNet': 'mfnet', 'MSRS': 'msrs'}
 
 
 @pytest.fixture
-def folder(tmp_path, write_frames):
-    return write_frames(tmp_path / 'data', count=3, size=(8, 12))
+def tree(tmp_path):
+    """Return a function that writes a data set; it returns the folder and what is in it."""
+    def make(name):
+        if name == 'nyuv2_mat':
+            for library in ('h5py', 'scipy'):
+                pytest.importorskip(library, reason=f'MATLAB files need {library}')
+        if name in ('potsdam', 'vaihingen'):
+            pytest.importorskip('rasterio', reason='aerial tiles need rasterio')
+        return tmp_path, TREES[name](tmp_path)
+    return make
+
+
+def read_all(name, root, split):
+    return list(open_dataset(name, root, split))
+
+
+def first_split(name):
+    return next(iter(DATASETS[name].SPLITS), None)
+
+
+def test_every_data_set_has_a_small_copy():
+    assert TREES.keys() == DATASETS.keys()
 
 
 @pytest.mark.parametrize('name', DATASETS)
-def test_every_data_set_gives_labelled_pairs_that_a_network_can_take(name, tmp_path, request):
-    data = DATASETS[name](request.getfixturevalue(WRITERS[name])(tmp_path / 'data'))
-    assert len(data) == 4
-    for i in range(4):
-        sample = data[i]
-        check_rgb(sample.rgb)
-        check_x(sample.x)
-        assert sample.name
-        assert sample.label.shape == sample.rgb.shape[:2] and sample.label.dtype == np.uint8
+def test_every_data_set_gives_what_its_files_hold(name, tree):
+    root, expected = tree(name)
+    assert set(expected) == set(DATASETS[name].SPLITS or [None])
+    for split, found in expected.items():
+        data = open_dataset(name, root, split)
+        assert (set(data.names), len(data), data.root) == (set(found), len(found), root)
+        for sample in data:
+            check_rgb(sample.rgb)
+            check_x(sample.x)
+            wanted = found[sample.name]
+            assert np.array_equal(sample.rgb, wanted.rgb)
+            assert np.array_equal(sample.x, wanted.x) and sample.x.dtype == wanted.x.dtype
+            assert sample.x_limits == wanted.x_limits
+            if wanted.label is None:
+                assert sample.label is None
+            else:
+                assert sample.label.dtype == np.uint8
+                assert np.array_equal(sample.label, wanted.label)
+            assert data.boxes(sample.name) == []
 
 
-@pytest.mark.parametrize('x_folder', X_FOLDERS)
-@pytest.mark.parametrize('x_type', [np.uint8, np.uint16])
-def test_the_pixels_are_those_of_the_files_in_the_order_of_the_names(
-        tmp_path, write_frames, x_folder, x_type):
-    root = write_frames(tmp_path / 'data', 3, (8, 12), x_folder, x_type)
-    data = FolderDataset(root)
-    assert (data.names, data.x_folder) == (['a0', 'a1', 'a2'], x_folder)
-    sample = data[1]
-    assert np.array_equal(sample.rgb[..., ::-1], cv2.imread(str(root / 'rgb' / 'a1.png')))
-    assert np.array_equal(sample.x, cv2.imread(str(root / x_folder / 'a1.png'), -1))
-    assert sample.x.dtype == x_type
-    person = sample.label == 2
-    assert sample.rgb[person][:, 0].min() >= 150 > sample.rgb[~person].max()
+@pytest.mark.parametrize('name', DATASETS)
+def test_every_data_set_says_what_it_is(name):
+    cls = DATASETS[name]
+    if name != 'folder':
+        assert cls.CLASSES and cls.X_KIND in X_KINDS and cls.SPLITS
+    assert cls.X_TYPE in (None, 'uint8', 'uint16', 'float32')
+    ids = set((cls.IDS or {}).values()) - {UNLABELED}
+    assert not ids or ids == set(range(len(cls.CLASSES))), 'a class that no stored id stands for'
 
 
-def test_a_frame_may_have_no_label_and_endings_may_differ(folder):
-    (folder / 'label' / 'a1.png').unlink()
-    (folder / 'rgb' / 'a1.png').rename(folder / 'rgb' / 'a1.PNG')
-    (folder / 'rgb' / 'notes.txt').write_text('no frame')
-    assert [sample.label is None for sample in (FolderDataset(folder)[i] for i in range(3))] == [
-        False, True, False]
+def test_the_counts_and_sizes_are_the_published_ones():
+    assert DATASETS['mfnet'].SPLITS['train'] + DATASETS['mfnet'].SPLITS['val'] == 1176
+    assert sum(DATASETS['mfnet'].SPLITS[part] for part in ('train', 'val', 'test')) == 1569
+    assert sum(DATASETS['mfnet'].SPLITS[part] for part in ('test_day', 'test_night')) == 393
+    assert sum(DATASETS['msrs'].SPLITS.values()) == 1444
+    assert sum(DATASETS['pst900'].SPLITS.values()) == 885
+    assert sum(DATASETS['fmb'].SPLITS.values()) == 1500
+    assert sum(DATASETS['cityscapes'].SPLITS.values()) == 5000
+    assert sum(DATASETS['nyuv2'].SPLITS.values()) == 1449
+    assert sum(DATASETS['zju_rgb_p'].SPLITS.values()) == 394
+    assert {name: len(cls.CLASSES) for name, cls in DATASETS.items() if cls.CLASSES} == {
+        'cityscapes': 19, 'fmb': 15, 'gmrpd': 3, 'mfnet': 9, 'msrs': 9, 'nyuv2': 40,
+        'nyuv2_hha': 40, 'nyuv2_mat': 40, 'potholes': 2, 'potsdam': 6, 'pst900': 5,
+        'vaihingen': 6, 'zju_rgb_p': 8}
+    for name in ('potsdam', 'vaihingen'):
+        tiles = [tile for part in DATASETS[name].TILES.values() for tile in part]
+        assert len(set(tiles)) == len(tiles) == {'potsdam': 24, 'vaihingen': 16}[name]
 
 
-def test_excluded_frames_are_left_out_and_must_exist(folder):
-    assert FolderDataset(folder, ['a0', 'a2']).names == ['a1']
-    with pytest.raises(DataError, match="no frame 'b' to exclude"):
-        FolderDataset(folder, ['a0', 'b'])
-    with pytest.raises(DataError, match='holds no frames'):
-        FolderDataset(folder, ['a0', 'a1', 'a2'])
+def test_the_classes_are_those_of_the_cards():
+    checked = set()
+    for card in map(load_card, list_cards()):
+        if card.published and card.published.dataset in OF_CARDS:
+            cls = DATASETS[OF_CARDS[card.published.dataset]]
+            assert cls.CLASSES.names == card.labels.names, card.name
+            assert card.x.kind == cls.X_KIND, card.name
+            checked.add(card.published.dataset)
+    assert checked == OF_CARDS.keys()
 
 
-def no_rgb(root):
-    (root / 'rgb').rename(root / 'color')
+def test_stored_ids_of_cityscapes_are_those_of_its_own_tools():
+    ids = DATASETS['cityscapes'].IDS
+    names = DATASETS['cityscapes'].CLASSES.names
+    assert sorted(ids) == list(range(34))
+    assert {names[own]: stored for stored, own in ids.items() if own != UNLABELED} == {
+        'road': 7, 'sidewalk': 8, 'building': 11, 'wall': 12, 'fence': 13, 'pole': 17,
+        'traffic_light': 19, 'traffic_sign': 20, 'vegetation': 21, 'terrain': 22, 'sky': 23,
+        'person': 24, 'rider': 25, 'car': 26, 'truck': 27, 'bus': 28, 'train': 31,
+        'motorcycle': 32, 'bicycle': 33}
 
 
-def no_x(root):
-    (root / 'thermal').rename(root / 'infrared')
+@pytest.mark.parametrize('name', [name for name, cls in DATASETS.items() if len(cls.SPLITS) > 1])
+def test_where_there_are_several_splits_one_must_be_named(name, tree):
+    root, expected = tree(name)
+    with pytest.raises(DataError, match=f'name one of: {", ".join(expected)}'):
+        open_dataset(name, root)
+    with pytest.raises(DataError, match="split 'tost' is unknown; .*allowed are: "):
+        open_dataset(name, root, 'tost')
 
 
-def two_x(root):
-    (root / 'depth').mkdir()
+def test_an_only_split_needs_no_name(tree):
+    root, expected = tree('gmrpd')
+    assert open_dataset('gmrpd', root).names == list(expected['demo'])
 
 
-def no_partner(root):
-    (root / 'thermal' / 'a1.png').unlink()
+def test_an_unknown_data_set_is_told_with_the_nearest(tmp_path):
+    with pytest.raises(DataError, match="data set 'MFnet' is unknown; did you mean 'mfnet'?"):
+        open_dataset('MFnet', tmp_path)
 
 
-def no_frames(root):
-    for path in [*root.glob('rgb/*'), *root.glob('thermal/*')]:
-        path.unlink()
+@pytest.mark.parametrize('name', DATASETS)
+def test_a_frame_can_be_excluded_by_name(name, tree):
+    root, expected = tree(name)
+    split = first_split(name)
+    first, *rest = open_dataset(name, root, split).names
+    assert open_dataset(name, root, split, [first]).names == rest
+    with pytest.raises(DataError, match="no frame 'nothing' to exclude"):
+        open_dataset(name, root, split, ['nothing'])
 
 
-def the_same_name_twice(root):
-    (root / 'thermal' / 'a1.jpg').touch()
-
-
-@pytest.mark.parametrize(('change', 'message'), [
-    (no_rgb, "must hold rgb/ .* its folders are \\['color', 'label', 'thermal'\\]"),
-    (no_x, 'exactly one of thermal/, depth/, disparity/, x/'),
-    (two_x, "its folders are \\['depth', 'label', 'rgb', 'thermal'\\]"),
-    (no_partner, "1 frames have no partner .* in rgb/ and thermal/, the first is 'a1'"),
-    (no_frames, 'holds no frames'),
-    (the_same_name_twice, "holds 'a1.jpg' and 'a1.png': remove one"),
-])
-def test_a_folder_that_is_not_right_is_told_why(folder, change, message):
-    change(folder)
-    with pytest.raises(DataError, match=message):
-        FolderDataset(folder)
-
-
-def test_a_path_that_is_no_folder_is_told_so(folder):
-    for path in (folder / 'nowhere', folder / 'rgb' / 'a0.png'):
-        with pytest.raises(DataError, match='is not a folder'):
-            FolderDataset(path)
-
-
-@pytest.mark.parametrize('content', [b'', b'text', b'\x89PNG\r\n\x1a\n'])
-@pytest.mark.parametrize('part', ['rgb', 'thermal', 'label'])
-def test_an_unreadable_image_is_named_and_opencv_keeps_quiet(folder, content, part, capfd):
-    path = folder / part / 'a1.png'
-    data = FolderDataset(folder)
-    path.write_bytes(content)
-    with pytest.raises(DataError, match='it is not an image') as error:
-        data[1]
-    assert repr(str(path)) in str(error.value)
+@pytest.mark.parametrize('part', ['rgb', 'x', 'label'])
+@pytest.mark.parametrize('name', IN_FILES)
+def test_a_missing_file_is_named(name, part, tree):
+    root, _ = tree(name)
+    split = first_split(name)
+    data = open_dataset(name, root, split)
+    path = getattr(data.files(data.names[-1]), part)
     path.unlink()
-    with pytest.raises(DataError, match='No such file'):
-        data[1]
-    # Only of a file that begins as an image it says more.
-    assert capfd.readouterr().err == '' or content[:1] == b'\x89'
+    with pytest.raises(DataError) as error:
+        open_dataset(name, root, split)
+    text = str(error.value)
+    assert path.stem in text or data.names[-1] in text
+    assert str(path.parent) in text or str(root / split) in text
 
 
-@pytest.mark.parametrize('label', [
-    np.zeros((8, 12), np.uint16), np.zeros((8, 12, 3), np.uint8), np.zeros((8, 13), np.uint8),
-    np.zeros((4, 6), np.uint8)])
-def test_a_label_that_is_not_one_class_id_for_each_pixel_is_refused(folder, label):
-    cv2.imwrite(str(folder / 'label' / 'a1.png'), label)
-    with pytest.raises(DataError, match=r"a1.png' is \(.*, needed are the class ids .*\(8, 12\)"):
-        FolderDataset(folder)[1]
+@pytest.mark.parametrize('name', IN_FILES)
+def test_a_missing_folder_is_named(name, tree):
+    root, _ = tree(name)
+    split = first_split(name)
+    data = open_dataset(name, root, split)
+    folder = data.files(data.names[0]).x.parent
+    os.rename(folder, folder.with_name('elsewhere'))
+    with pytest.raises(DataError) as error:
+        open_dataset(name, root, split)
+    assert folder.name in str(error.value)
 
 
-def test_grey_rgb_is_repeated_alpha_is_left_out_and_16_bit_refused(tmp_path):
-    path = tmp_path / 'a.png'
-    grey = np.arange(96, dtype=np.uint8).reshape(8, 12)
-    cv2.imwrite(str(path), grey)
-    assert np.array_equal(read_rgb(path), np.dstack([grey] * 3))
-    cv2.imwrite(str(path), np.dstack([grey, grey + 1, grey + 2, grey]))
-    assert np.array_equal(read_rgb(path), np.dstack([grey + 2, grey + 1, grey]))
-    cv2.imwrite(str(path), grey.astype(np.uint16))
-    with pytest.raises(DataError, match='is uint16, an 8-bit colour image is needed'):
-        read_rgb(path)
+# Colour and thermal of MFNet are one file.
+@pytest.mark.parametrize(('name', 'part'), [(name, part) for name in IN_FILES
+                                            for part in ('x', 'label')
+                                            if (name, part) != ('mfnet', 'x')])
+def test_a_file_of_the_wrong_size_is_named(name, part, tree):
+    root, _ = tree(name)
+    data = open_dataset(name, root, first_split(name))
+    path = getattr(data.files(data.names[0]), part)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert cv2.imwrite(str(path), image[:-4])
+    with pytest.raises(DataError, match=re.escape(repr(str(path)))) as error:
+        read_all(name, root, first_split(name))
+    assert re.search(r'48x28|\(28, 48', str(error.value))
 
 
-def test_boxes_are_read_by_name(folder):
-    data = FolderDataset(folder)
-    assert data.boxes('a0') == []
-    (folder / 'boxes').mkdir()
-    (folder / 'boxes' / 'a0.txt').write_text('2 0.5 0.25 0.1 0.2\n\n1 1 0 .5 5e-1\n')
-    assert data.boxes('a0') == [(2, 0.5, 0.25, 0.1, 0.2), (1, 1.0, 0.0, 0.5, 0.5)]
-    assert data.boxes('a1') == []
+@pytest.mark.parametrize('part', ['rgb', 'x', 'label'])
+@pytest.mark.parametrize('name', IN_FILES)
+def test_a_truncated_file_is_named(name, part, tree):
+    root, _ = tree(name)
+    data = open_dataset(name, root, first_split(name))
+    path = getattr(data.files(data.names[0]), part)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(DataError, match=f'cannot read {re.escape(repr(str(path)))}'):
+        read_all(name, root, first_split(name))
 
 
-@pytest.mark.parametrize('line', [b'2 0.5 0.5 0.1', b'2 0.5 0.5 0.1 0.1 0.9', b'2.0 0 0 1 1',
-                                  b'person 0 0 1 1', b'2 0,5 0 1 1', b'2 nan 0 1 1', b'\xff\xfe'])
-def test_a_malformed_box_is_told_with_its_file(folder, line):
-    (folder / 'boxes').mkdir()
-    (folder / 'boxes' / 'a0.txt').write_bytes(b'2 0.5 0.25 0.1 0.2\n' + line)
-    with pytest.raises(DataError, match='a0.txt') as error:
-        FolderDataset(folder).boxes('a0')
-    assert '\n' not in str(error.value)
+@pytest.mark.parametrize('name', [name for name, cls in DATASETS.items()
+                                  if cls.X_TYPE and name in IN_FILES and name != 'mfnet'])
+def test_x_of_the_wrong_type_is_named(name, tree):
+    root, _ = tree(name)
+    data = open_dataset(name, root, first_split(name))
+    path = data.files(data.names[0]).x
+    wrong = np.uint8 if data.X_TYPE == 'uint16' else np.uint16
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(wrong)
+    assert cv2.imwrite(str(path), image)
+    with pytest.raises(DataError, match=f'is {wrong.__name__}, needed is {data.X_TYPE}'):
+        read_all(name, root, first_split(name))
+
+
+@pytest.mark.parametrize('name', sorted(set(IN_FILES) - {'potsdam', 'vaihingen'}))
+def test_a_label_with_an_id_that_is_none_is_named(name, tree):
+    root, _ = tree(name)
+    data = open_dataset(name, root, first_split(name))
+    path = data.files(data.names[0]).label
+    ids = np.zeros(cv2.imread(str(path)).shape[:2], np.uint8)
+    ids[3, 4], ids[5, 6] = 200, 202
+    write(path, ids)
+    with pytest.raises(DataError, match=r'holds the ids 200, 202, allowed are 0\.\.') as error:
+        data[0]
+    assert repr(str(path)) in str(error.value)
+
+
+def test_mfnet_is_read_from_folders_of_its_own_too(tree, tmp_path):
+    root, expected = tree('mfnet')
+    for split_root, rgb, x, endings in (
+            (tmp_path / 'a', 'rgb', 'thermal', ('', '')),
+            (tmp_path / 'b', 'RGB', 'Thermal', ('_rgb', '_th'))):
+        for name, one in expected['test'].items():
+            write(split_root / rgb / f'{name}{endings[0]}.png', one.rgb)
+            write(split_root / x / f'{name}{endings[1]}.png', one.x)
+            write(split_root / 'labels' / f'{name}.png', one.label)
+        (split_root / 'test.txt').write_text((root / 'test.txt').read_text())
+        samples = read_all('mfnet', split_root, 'test')
+        assert [sample.name for sample in samples] == list(expected['test'])
+        for sample in samples:
+            assert np.array_equal(sample.x, expected['test'][sample.name].x)
+            assert np.array_equal(sample.rgb, expected['test'][sample.name].rgb)
+
+
+def test_mfnet_without_its_fourth_channel_is_refused(tree):
+    root, expected = tree('mfnet')
+    write(root / 'images' / '00003D.png', expected['val']['00003D'].rgb)
+    with pytest.raises(DataError, match='needed are four channels'):
+        read_all('mfnet', root, 'val')
+
+
+def test_labels_of_zju_may_hold_ids_instead_of_colours(tree):
+    root, expected = tree('zju_rgb_p')
+    write(root / 'val' / 'label' / '3_image0.png', shifted(expected['val']['3'].label))
+    assert np.array_equal(read_all('zju_rgb_p', root, 'val')[0].label, expected['val']['3'].label)
+
+
+def test_a_colour_that_is_no_class_is_named(tree):
+    root, expected = tree('zju_rgb_p')
+    colors = np.zeros((*expected['val']['3'].label.shape, 3), np.uint8)
+    colors[4, 4] = 1, 2, 3
+    write(root / 'val' / 'label' / '3_image0.png', colors)
+    with pytest.raises(DataError, match=r'holds the colour \(1, 2, 3\), allowed are \(0, 0, 0\)'):
+        read_all('zju_rgb_p', root, 'val')
+
+
+def test_the_document_tells_of_every_data_set():
+    rows = dict(re.findall(r'^\| `(\w+)` \|(.*)$', (ROOT / 'docs' / 'datasets.md').read_text(),
+                           re.MULTILINE))
+    assert rows.keys() == DATASETS.keys()
+    for name, row in rows.items():
+        for split, count in DATASETS[name].SPLITS.items():
+            assert f'{split} {count}' in row if count else split in row, (name, split)

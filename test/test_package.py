@@ -101,9 +101,9 @@ def test_the_changelog_begins_with_this_version():
 
 
 def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
-    keys = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'tqdm': 'python3-tqdm',
-            'rich': 'python3-rich', 'yaml': 'python3-yaml'}
-    from_pip = {'rasterio', 'rosbags', 'safetensors', 'torch'}
+    keys = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'numpy': 'python3-numpy',
+            'tqdm': 'python3-tqdm', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}
+    from_pip = {'h5py', 'rasterio', 'rosbags', 'safetensors', 'scipy', 'torch'}
     needed = imported_libraries(ROOT / NAME) | imported_libraries(ROOT / 'launch')
     named = {tag.text for tag in manifest.iter('exec_depend')}
     missing = {keys.get(name, name) for name in needed - from_pip} - named
@@ -115,8 +115,9 @@ def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
 
 def test_setup_py_asks_for_every_library_from_pip(metadata):
     from packaging.requirements import Requirement
-    asked = {Requirement(text).name.lower()
-             for text in metadata['install_requires'] + metadata['extras_require']['large-images']}
+    extras = metadata['extras_require']
+    asked = {Requirement(text).name.lower() for text in (
+        *metadata['install_requires'], *extras['large-images'], *extras['nyuv2'])}
     from_ros = {tag.text for tag in ElementTree.parse(ROOT / 'package.xml').iter('exec_depend')}
     needed = {DISTRIBUTIONS.get(name, name)
               for name in imported_libraries(ROOT / NAME) - from_ros}

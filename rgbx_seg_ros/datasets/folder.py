@@ -1,77 +1,122 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A folder with `rgb/`, one of `thermal/`, `depth/`, `disparity/` or `x/`, and maybe `label/`."""
+"""
+A folder with `rgb/`, one of `thermal/`, `depth/`, `disparity/` or `x/`, and maybe `label/`.
 
+A `dataset.yaml` beside them may say what the labels mean, and which splits there are:
+
+    x_kind: depth                 # thermal, depth, polarization or dsm
+    classes:
+      - {id: 0, name: road, color: [0, 0, 0]}
+      - {id: 1, name: pothole, color: [128, 0, 0]}
+    ids: {0: 0, 153: 1, 7: 255}   # stored id: class id, 255 is unlabeled; left out: the same
+    splits: {train: 43, test: 13}  # folder: pairs in it; null where the number is not known
+
+With splits, `rgb/` and the others lie in a folder for each, as `train/rgb/`.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rgbx_seg_ros.datasets.base import Sample
-from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import read_image, read_rgb
+from rgbx_seg_ros.card import X_KINDS
+from rgbx_seg_ros.datasets.base import Files, PairedDataset
+from rgbx_seg_ros.datasets.files import images_in
+from rgbx_seg_ros.errors import CardError, DataError
+from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.labels import LabelClass, LabelSet, UNLABELED
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
-_ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
+DESCRIPTION = 'dataset.yaml'
 
 
-class FolderDataset:
+@dataclass(frozen=True)
+class _Description:
+    """What `dataset.yaml` says."""
+
+    classes: tuple[LabelClass, ...] = ()
+    x_kind: str | None = None
+    ids: dict | None = None
+    splits: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.x_kind is not None and self.x_kind not in X_KINDS:
+            raise ValueError(f'x_kind: {unknown_name(self.x_kind, X_KINDS)}')
+        for name, count in self.splits.items():
+            if not isinstance(name, str) or not (count is None or type(count) is int):
+                raise ValueError(f'splits has {name!r}: {count!r}, needed is the name of a folder '
+                                 'and its number of pairs, or null')
+        if self.classes:
+            LabelSet(self.classes)  # raises where their ids have a gap
+        allowed = {*range(len(self.classes)), UNLABELED}
+        for stored, own in (self.ids or {}).items():
+            if not (type(stored) is int and 0 <= stored < 256 and type(own) is int
+                    and own in allowed):
+                raise ValueError(f'ids has {stored!r}: {own!r}, needed is an id 0..255 in the '
+                                 f'files and the id of a class, or {UNLABELED}')
+
+
+def _described(path):
+    """Return what the file `path` says of the data set."""
+    try:
+        return from_mapping(_Description, read_yaml(path, DataError), repr(str(path)), DataError)
+    except (CardError, ValueError) as error:
+        raise DataError(f'{str(path)!r}: {error}') from error
+
+
+class FolderDataset(PairedDataset):
     """
     The pairs of frames below `root`, by name.
 
     A pair is a file in `rgb/` and one of the same name, whatever its ending, in the folder of the
-    second modality. Frames named in `exclude` are left out. Raise DataError where a folder is
-    missing or a frame has no partner.
+    second modality. Frames named in `exclude` are left out; `split` is a folder of `root`, which
+    `dataset.yaml` may name. Raise DataError where a folder is missing or a frame has no partner.
     """
 
-    def __init__(self, root, exclude=()):
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise DataError(f'{str(root)!r} is not a folder')
-        present = [name for name in X_FOLDERS if (self.root / name).is_dir()]
-        if len(present) != 1 or not (self.root / 'rgb').is_dir():
+    SAME_SIZE = False
+
+    def __init__(self, root, exclude=(), split=None):
+        super().__init__(root, split, exclude)
+
+    @classmethod
+    def splits_in(cls, root) -> dict[str, int | None]:
+        """Return the splits that a copy below `root` should have; none without a description."""
+        path = Path(root) / DESCRIPTION
+        return _described(path).splits if not cls.SPLITS and path.is_file() else cls.SPLITS
+
+    def _chosen(self, split):
+        path = self.root / DESCRIPTION
+        if self.CLASSES is None and path.is_file():
+            said = _described(path)
+            self.CLASSES = LabelSet(said.classes) if said.classes else None
+            self.X_KIND, self.SPLITS, self.IDS = said.x_kind, said.splits, said.ids
+        if self.SPLITS:
+            return super()._chosen(split)
+        if split is not None and not (self.root / split).is_dir():
             folders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+            raise DataError(f'{str(self.root)!r} has no split {split!r}, its folders are '
+                            f'{folders!r}')
+        return split
+
+    def _find(self):
+        root = self.root / (self.split or '')
+        present = [name for name in X_FOLDERS if (root / name).is_dir()]
+        if len(present) != 1 or not (root / 'rgb').is_dir():
+            folders = sorted(path.name for path in root.glob('*') if path.is_dir())
             raise DataError(f'{str(root)!r} must hold rgb/ and exactly one of '
                             f'{", ".join(f"{name}/" for name in X_FOLDERS)}; its folders are '
                             f'{folders!r}')
         self.x_folder = present[0]
-        self._rgb = self._files('rgb')
-        self._x = self._files(self.x_folder)
-        self._label = self._files('label')
-        alone = sorted(self._rgb.keys() ^ self._x.keys())
+        rgb, x = images_in(root / 'rgb'), images_in(root / self.x_folder)
+        label = images_in(root / 'label') if (root / 'label').is_dir() else {}
+        alone = sorted(rgb.keys() ^ x.keys())
         if alone:
             raise DataError(f'{str(root)!r}: {len(alone)} frames have no partner of the same name '
                             f'in rgb/ and {self.x_folder}/, the first is {alone[0]!r}')
-        unknown = sorted(set(exclude) - self._rgb.keys())
-        if unknown:
-            raise DataError(f'{str(root)!r} has no frame {unknown[0]!r} to exclude')
-        self.names = sorted(self._rgb.keys() - set(exclude))
-        if not self.names:
-            raise DataError(f'{str(root)!r} holds no frames')
-
-    def _files(self, folder):
-        files = {}
-        for path in sorted((self.root / folder).glob('*')):
-            if path.suffix.lower() in _ENDINGS:
-                other = files.setdefault(path.stem, path)
-                if other is not path:
-                    raise DataError(f'{str(self.root / folder)!r} holds {other.name!r} and '
-                                    f'{path.name!r}: remove one')
-        return files
-
-    def __len__(self):
-        return len(self.names)
-
-    def __getitem__(self, index) -> Sample:
-        name = self.names[index]
-        rgb = read_rgb(self._rgb[name])
-        label = self._read_label(name, rgb.shape[:2]) if name in self._label else None
-        return Sample(name, rgb, read_image(self._x[name]), label)
-
-    def _read_label(self, name, size):
-        label = read_image(self._label[name])
-        if label.shape != size or label.dtype != np.uint8:
-            raise DataError(f'{str(self._label[name])!r} is {label.shape!r} {label.dtype}, needed '
-                            f'are the class ids of the colour frame, {size!r} uint8')
-        return label
+        if type(self).CLASSES and len(label) < len(rgb):
+            raise DataError(f'{str(root / "label")!r} lacks {len(rgb) - len(label)} of {len(rgb)} '
+                            f'labels, such as {min(rgb.keys() - label.keys())!r}')
+        return {name: Files(rgb[name], x[name], label.get(name)) for name in sorted(rgb)}
 
     def boxes(self, name: str) -> list[tuple[int, float, float, float, float]]:
         """
@@ -79,7 +124,7 @@ class FolderDataset:
 
         Each is a class id, then centre x, centre y, width and height, relative to the frame.
         """
-        path = self.root / 'boxes' / f'{name}.txt'
+        path = self.root / (self.split or '') / 'boxes' / f'{name}.txt'
         if not path.is_file():
             return []
         try:
