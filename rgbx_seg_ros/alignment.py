@@ -43,11 +43,17 @@ _MODEL_ERROR = 4.0
 What no homography can explain, in pixels: depth and the lenses' distortion. It keeps the sharpest
 peaks from outvoting the others, so the error is spread over the frame.
 """
+_BEND = 0.02
+"""
+Expected distance of the corners from where a shift, scale and turn of X would have them, in widths
+of the frame. Where a dark road shows no edges it keeps a corner from running away.
+"""
+_REWEIGHTED = 6
 _RESAMPLES = 40
 _AGREES = 5.0
 """A tile agrees with a homography that its own peak is not farther from, pixels."""
 _MIN_AGREEMENT = 0.25
-"""Pairs of unlike frames reach a tenth, three real ones a third, ten real ones two thirds."""
+"""Pairs of unlike frames reach an eighth, three real ones half, ten real ones two thirds."""
 _MAX_SPREAD = 0.05
 _MAX_MOVE = 4
 
@@ -69,7 +75,7 @@ class Alignment:
     corner_sd_px: np.ndarray
     """(4,) standard deviation of where each corner of the RGB frame comes to lie, RGB pixels."""
     agreement: float
-    """Share of the tiles with X in them, 0..1, whose own best match is within some pixels of it."""
+    """Share of the tiles with X in them, 0..1, whose own best match is some pixels off or less."""
     residual_px: float
     """Root mean square of how far these matches lie from it, RGB pixels."""
 
@@ -91,11 +97,12 @@ def edges(image: np.ndarray, valid: np.ndarray | None = None, sigma: float = 1.0
         dx *= inside
         dy *= inside
     energy = dx * dx + dy * dy
-    around = cv2.GaussianBlur(energy, (0, 0), 8 * sigma) + 0.2 * energy.mean() + 1e-12
+    side = 2 * math.ceil(14 * sigma) + 1
+    around = cv2.blur(energy, (side, side)) + 0.2 * energy.mean() + 1e-12
     length = np.sqrt(energy)
     # Limited, or the one street lamp of a night would be all there is.
     strength = np.minimum(length / np.sqrt(around), 3.0) / np.maximum(energy, 1e-12)
-    return np.dstack([(dx * dx - dy * dy) * strength, 2 * dx * dy * strength])
+    return cv2.merge([(dx * dx - dy * dy) * strength, 2 * dx * dy * strength])
 
 
 def align(pairs: Sequence[Pair]) -> Alignment:
@@ -149,6 +156,14 @@ def _resize(frame, zoom):
     size = round(frame.shape[1] * zoom), round(frame.shape[0] * zoom)
     method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     return cv2.resize(frame, size, interpolation=method)
+
+
+def _shrunk(frame, size):
+    """Return `frame` at `size` (W, H), by halves: cv2.resize is ten times as fast at these."""
+    while frame.shape[1] >= 2 * size[0] and frame.shape[0] >= 2 * size[1]:
+        half = frame.shape[1] // 2, frame.shape[0] // 2
+        frame = cv2.resize(frame, half, interpolation=cv2.INTER_AREA)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _warped_edges(x, matrix, shape):
@@ -210,7 +225,8 @@ class _View:
     The correlation of all pairs, tile by tile, under one homography and on one level.
 
     `surfaces` is (pairs, tiles, 2·reach + 1, 2·reach + 1): how well a tile of X fits when it is
-    moved. `base` (tiles, 4) is the share of each corner's move in that of a tile's middle.
+    moved. `base` (tiles, 4) is the share of each corner's move in that of a tile's middle. `bend`
+    (8, 8) takes x and y of the RGB frame's `corners` to what no shift, scale and turn of X gives.
     """
 
     def __init__(self, pairs, homography, level):
@@ -219,12 +235,23 @@ class _View:
         self._homography = homography
         self._matrix = shrink(self.zoom) @ homography
         self.size = width, round(pairs[0][0].shape[0] * self.zoom)
-        self._corners = [(column, row) for row in self._starts(self.size[1])
-                         for column in self._starts(width)]
-        middles = (np.array(self._corners) + (self._side - 1) / 2) / (np.array(self.size) - 1)
+        self._tiles = [(column, row) for row in self._starts(self.size[1])
+                       for column in self._starts(width)]
+        middles = (np.array(self._tiles) + (self._side - 1) / 2) / (np.array(self.size) - 1)
         u, v = middles.T
         self.base = np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], axis=1)
+        self.corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (np.array(self.size) - 1.0)
+        self.bend = self._bend()
         self.surfaces = np.stack([self._correlate(*pair) for pair in pairs])
+
+    def _bend(self):
+        points = cv2.perspectiveTransform(self.corners[None], np.linalg.inv(self._matrix))[0]
+        points -= points.mean(axis=0)
+        turned = points[:, ::-1] * (-1, 1)
+        fields = np.column_stack([np.tile([1, 0], 4), np.tile([0, 1], 4), points.ravel(),
+                                  turned.ravel()])
+        similar, _ = np.linalg.qr(fields)
+        return np.eye(8) - similar @ similar.T
 
     def _starts(self, length):
         last = max(0, length - self._side)
@@ -235,8 +262,8 @@ class _View:
         target = cv2.copyMakeBorder(edges(_resize(rgb, self.zoom)), *[reach] * 4,
                                     cv2.BORDER_CONSTANT)
         moving = _warped_edges(x, self._matrix, self.size[::-1])
-        surfaces = np.zeros((len(self._corners), 2 * reach + 1, 2 * reach + 1), np.float32)
-        for surface, (column, row) in zip(surfaces, self._corners, strict=True):
+        surfaces = np.zeros((len(self._tiles), 2 * reach + 1, 2 * reach + 1), np.float32)
+        for surface, (column, row) in zip(surfaces, self._tiles, strict=True):
             tile = moving[row:row + self._side, column:column + self._side]
             # Of an empty tile the normalised correlation would be noise divided by nothing.
             if np.square(tile).mean() > 1e-3:
@@ -247,9 +274,8 @@ class _View:
 
     def moved(self, moves):
         """Return the homography after `moves` (4, 2) of the corners of the RGB frame."""
-        width, height = self.size
-        corners = np.float32([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
-        change = cv2.getPerspectiveTransform(corners, (corners + moves).astype(np.float32))
+        change = cv2.getPerspectiveTransform(self.corners.astype(np.float32),
+                                             (self.corners + moves).astype(np.float32))
         back = np.linalg.inv(shrink(self.zoom))
         homography = back @ change @ shrink(self.zoom) @ self._homography
         return homography / homography[2, 2]
@@ -288,13 +314,25 @@ class _Peaks:
 
 
 def _fit(view, peaks):
-    """Return the moves of the corners (4, 2), in x and y, that suit the peaks best."""
+    """
+    Return the moves of the corners (4, 2), in x and y, that suit the peaks best.
+
+    Least squares, repeated with the weights of Geman and McClure: at night many tiles have no
+    edges in common, and their peaks are anywhere.
+    """
     known = peaks.height > _MIN_PEAK
     base, shift = view.base[known], peaks.shift[known]
     weight = np.linalg.inv(np.linalg.inv(peaks.weight[known]) + _MODEL_ERROR ** 2 * np.eye(2))
-    left = np.einsum('kp,kij,kq->piqj', base, weight, base).reshape(8, 8)
-    right = np.einsum('kp,kij,kj->pi', base, weight, shift).reshape(8)
-    return np.linalg.solve(left + 1e-6 * np.eye(8), right).reshape(4, 2)
+    bend = view.bend / (_BEND * view.size[0]) ** 2
+    pull = bend @ view.corners.ravel()
+    trusted = weight
+    for _ in range(_REWEIGHTED):
+        left = np.einsum('kp,kij,kq->piqj', base, trusted, base).reshape(8, 8)
+        right = np.einsum('kp,kij,kj->pi', base, trusted, shift).reshape(8)
+        moves = np.linalg.solve(left + bend + 1e-6 * np.eye(8), right - pull).reshape(4, 2)
+        rest = np.square(shift - base @ moves).sum(axis=1)
+        trusted = weight / np.square(1 + rest / view.reach ** 2)[:, None, None]
+    return moves
 
 
 def _spread(view):
@@ -351,7 +389,7 @@ class DriftMonitor:
         self._threshold, self._every = threshold, every
         self._surfaces: deque[np.ndarray] = deque(maxlen=window)
         self._count = 0
-        self._width = 0
+        self._rgb_shape = 0, 0
 
     def add(self, rgb: np.ndarray, x: np.ndarray, seen: np.ndarray | None = None) -> bool:
         """
@@ -371,25 +409,27 @@ class DriftMonitor:
         if seen is not None:
             seen = cv2.resize(seen.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         spectra = [cv2.dft(image) for image in (
-            edges(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)),
-            edges(cv2.resize(x, size, interpolation=cv2.INTER_AREA), seen))]
-        energy = math.prod(float(np.square(spectrum).sum()) ** 0.5 for spectrum in spectra)
+            edges(_shrunk(rgb, size)), edges(_shrunk(x, size), seen))]
+        energy = math.prod(map(cv2.norm, spectra))
         surface = cv2.idft(cv2.mulSpectrums(*spectra, 0, conjB=True))[..., 0] / max(energy, 1e-12)
         reach = min(_DRIFT_REACH, size[1] // 2 - 1)
+        if rgb.shape[:2] != self._rgb_shape:  # a camera has changed its mode
+            self._surfaces.clear()
+            self._rgb_shape = rgb.shape[:2]
         self._surfaces.append(
             np.roll(surface, (reach, reach), (0, 1))[:2 * reach + 1, :2 * reach + 1])
-        self._width = rgb.shape[1]
         return True
 
     def state(self) -> Drift:
         """Return what the pairs so far tell."""
         shift = self._shift(self._surfaces)
-        if shift is None or len(self._surfaces) < self._surfaces.maxlen:
+        limit = self._threshold * self._rgb_shape[1]
+        full = len(self._surfaces) == self._surfaces.maxlen
+        if not full or shift is None or math.hypot(*shift) <= limit:
             return Drift(shift, False)
         half = len(self._surfaces) // 2
         halves = [self._shift(list(self._surfaces)[:half]),
                   self._shift(list(self._surfaces)[half:])]
-        limit = self._threshold * self._width
         drifting = (None not in halves and min(math.hypot(*one) for one in halves) > limit
                     and math.dist(*halves) < limit)
         return Drift(shift, drifting)
@@ -400,5 +440,5 @@ class DriftMonitor:
         peaks = _Peaks(np.sum(surfaces, axis=0, keepdims=True))
         if peaks.height[0] < _DRIFT_MIN_PEAK:
             return None
-        right, down = peaks.shift[0] * self._width / _DRIFT_WIDTH
+        right, down = peaks.shift[0] * self._rgb_shape[1] / _DRIFT_WIDTH
         return float(right), float(down)

@@ -39,14 +39,15 @@ class Calibration:
     def parameters(self) -> dict:
         """Return the node's parameters."""
         return {'registration.mode': 'homography',
-                'registration.homography': list(self.geometry.numbers),
+                'registration.homography': [float(f'{number:.9g}')
+                                            for number in self.geometry.numbers],
                 'registration.x_size': list(self.geometry.x_size),
                 'registration.rgb_size': list(self.geometry.rgb_size)}
 
     def yaml(self) -> str:
         """Return the parameters as a file for the node."""
         lines = yaml.safe_dump(self.parameters(), sort_keys=False, default_flow_style=None,
-                               width=70)
+                               width=64)
         return f'/**:\n  ros__parameters:\n{textwrap.indent(lines, "    ")}'
 
     def __str__(self):
@@ -63,6 +64,8 @@ class Calibration:
             ('uncertainty', f'{self.alignment.corner_sd_px.max():.1f}',
              f'px at worst, standard deviation over the pairs: {corners}'),
         ]
+        if self.before >= self.alignment.agreement:
+            rows.append(('note', '', 'X lay on RGB as well before: registration.mode none may do'))
         return '\n'.join(textwrap.fill(f'{name:12}{figure:>5}  {text}', 80,
                                        subsequent_indent=' ' * 19) for name, figure, text in rows)
 
@@ -176,13 +179,16 @@ def picture(pairs, calibration: Calibration) -> np.ndarray:
     rgb = cv2.resize(_bright(rgb), size, interpolation=cv2.INTER_AREA)
     columns = []
     for title, matrix in (('before', before), ('after', geometry)):
-        moved = Registration(matrix).apply(x, geometry.rgb_size)
+        registration = Registration(matrix)
+        moved = registration.apply(x, geometry.rgb_size)
         moved = cv2.resize(_bright(moved), size, interpolation=cv2.INTER_AREA)
+        seen = registration.seen(x, geometry.rgb_size).astype(np.uint8)
+        seen = cv2.resize(seen, size, interpolation=cv2.INTER_NEAREST)
         grey = moved if moved.ndim == 2 else cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY)
         squares = sum(np.indices(size[::-1]) // _SQUARE) % 2 == 1
         mixed = np.where(squares[..., None], grey[..., None], rgb)
         lines = rgb.copy()
-        lines[_outlines(grey)] = _EDGE_COLOR
+        lines[_outlines(grey, seen)] = _EDGE_COLOR
         column = np.vstack([mixed, lines])
         for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
             cv2.putText(column, title, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, color, width,
@@ -200,11 +206,13 @@ def _bright(frame):
     return (255 * share ** 0.7).astype(np.uint8)
 
 
-def _outlines(grey):
+def _outlines(grey, seen):
+    """Return the edges of `grey` as bool, without the border of what is `seen` of it."""
     grey = cv2.GaussianBlur(grey, (0, 0), 1.5)
     steep = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    high = max(10.0, float(np.percentile(steep, 94)))
-    return cv2.Canny(grey, 0.5 * high, high) > 0
+    inside = cv2.erode(seen, np.ones((15, 15), np.uint8), borderValue=1) > 0
+    high = max(10.0, float(np.percentile(steep[inside], 94))) if inside.any() else 10.0
+    return (cv2.Canny(grey, 0.5 * high, high) > 0) & inside
 
 
 def add_arguments(parser):
@@ -235,8 +243,12 @@ def main(args):
     """Run the command."""
     if args.pairs < MIN_PAIRS:
         raise ParameterError(f'--pairs is {args.pairs!r}, allowed is {MIN_PAIRS} or more')
-    if args.out.exists():
-        raise DataError(f'{str(args.out)!r} exists already: remove it or choose another with -o')
+    for path, option in ((args.out, '-o'), (args.picture, '--picture')):
+        if path.exists():
+            raise DataError(f'{str(path)!r} exists already: remove it or choose another with '
+                            f'{option}')
+        if not path.parent.is_dir():
+            raise DataError(f'cannot write {str(path)!r}: {str(path.parent)!r} is not a folder')
     if args.source.is_file() or (args.source / 'metadata.yaml').is_file():
         pairs = bag_pairs(args.source, args.pairs, args.rgb_topic, args.x_topic, args.slop_ms,
                           args.x_offset_ms, args.invalid)

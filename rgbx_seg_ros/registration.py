@@ -36,7 +36,7 @@ def _check_size(name, size):
     if (len(size) != 2 or not all(isinstance(side, int) for side in size)
             or not all(1 <= side <= _LARGEST for side in size)):
         raise ParameterError(f'{name} is {list(size)!r}, needed are the width and height in '
-                             'pixels for which the calibration holds, each 1 to {_LARGEST}')
+                             f'pixels for which the calibration holds, each 1 to {_LARGEST}')
 
 
 def _numbers(name, values, count, what):
@@ -208,7 +208,7 @@ class Camera:
         return np.column_stack([flat, np.ones(len(flat))]) @ self._turn
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Return on which pixels (N, 2) the points (N, 3) appear; NaN where they do not."""
+        """Return where in the frame (N, 2) the points (N, 3) appear; NaN where they do not."""
         points = points @ self._turn.T
         with np.errstate(divide='ignore', invalid='ignore'):
             flat = points[:, :2] / points[:, 2:]
@@ -269,7 +269,7 @@ class Extrinsics:
                                  '10000 metres')
 
     def locate(self, rgb_size, x_size) -> np.ndarray:
-        """As Homography.locate."""
+        """Return where in X each pixel of RGB lies, as Homography.locate does."""
         rgb_zoom = _zoom('RGB', rgb_size, self.rgb.size)
         x_zoom = _zoom('X', x_size, self.x.size)
         rays = self.rgb.rays(_scaled(_grid(rgb_size), 1 / np.array(rgb_zoom)))

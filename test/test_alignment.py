@@ -83,6 +83,7 @@ def test_twenty_known_moves_of_real_thermal_frames_are_found_again(pairs, unmove
     assert max(errors) < 4.0, errors
 
 
+@pytest.mark.slow
 def test_the_corners_are_as_uncertain_as_alignments_of_other_pairs_differ(pairs, unmoved):
     assert 0.3 < unmoved.corner_sd_px.mean() < 8
     halves = [align(pairs[::2]), align(pairs[1::2])]
@@ -90,7 +91,7 @@ def test_the_corners_are_as_uncertain_as_alignments_of_other_pairs_differ(pairs,
     assert apart < 5 * unmoved.corner_sd_px.mean()
 
 
-@pytest.mark.parametrize('scale', [0.5, 1.0, 1.9])
+@pytest.mark.parametrize('scale', [0.5, 1.9])
 def test_an_inverted_view_of_known_place_and_scale_is_found_to_a_pixel(pairs, scale):
     rng = np.random.default_rng(0)
     # X of 400x320 pixels, `scale` times as wide as the RGB frame, turned and off its middle.
@@ -108,6 +109,19 @@ def test_an_inverted_view_of_known_place_and_scale_is_found_to_a_pixel(pairs, sc
     back = cv2.perspectiveTransform(inside[None], np.linalg.inv(truth))
     error = np.linalg.norm(cv2.perspectiveTransform(back, found.homography) - inside, axis=2)
     assert error.mean() < 1.5, error
+
+
+def test_corners_without_edges_stay_where_a_shift_scale_and_turn_would_have_them(pairs):
+    rng = np.random.default_rng(0)
+    light = np.clip((260 - np.arange(H)) / 120, 0, 1)[:, None]  # below, all is dark and noise
+    seen = []
+    for rgb, _ in pairs[5:8]:
+        x = likeness(rgb, rng) * light + 90 * (1 - light) + rng.normal(0, 4, (H, W))
+        rgb = rgb * light[..., None] + 30 * (1 - light[..., None]) + rng.normal(0, 4, (H, W, 3))
+        seen.append((rgb.clip(0, 255).astype(np.uint8), x.clip(0, 255).astype(np.uint8)))
+    turn = np.vstack([cv2.getRotationMatrix2D((300, 250), 3.0, 1.04), [0, 0, 1]])
+    found = align(moved(seen, turn))
+    assert corner_error(found.homography, np.linalg.inv(turn)) < 5
 
 
 def test_pixels_without_measurement_do_not_disturb(pairs):

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros import calibrate
-from rgbx_seg_ros.calibrate import bag_pairs, folder_pairs
+from rgbx_seg_ros.alignment import Alignment
+from rgbx_seg_ros.calibrate import bag_pairs, Calibration, folder_pairs
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.images import read_image
 from rgbx_seg_ros.make_bag import make_bag
@@ -82,6 +83,14 @@ def test_the_file_it_writes_holds_the_homography_and_the_picture_shows_it(
     assert steep[1] > 1.5 * steep[0]
 
 
+@pytest.mark.parametrize(('before', 'noted'), [(0.79, False), (0.8, True), (0.9, True)])
+def test_frames_that_matched_already_are_told(before, noted):
+    geometry = Homography(tuple(TRUTH.ravel()), (320, 256), (640, 480))
+    text = str(Calibration(Alignment(TRUTH, np.ones(4), 0.8, 1.0), geometry, 4, before))
+    assert ('registration.mode none may do' in text) == noted
+    assert f'{before:.0%} before' in text and max(map(len, text.splitlines())) <= 80
+
+
 def test_the_pairs_of_a_bag_are_those_of_the_folder(folder, tmp_path):
     bag = tmp_path / 'bag'
     make_bag(folder, bag, offset_ms=7.0)
@@ -123,12 +132,20 @@ def test_the_invalid_value_is_no_measurement(folder, tmp_path):
     np.testing.assert_array_equal(measured[x != value], x[x != value])
 
 
-def test_a_file_that_exists_is_kept(folder, tmp_path):
-    out = tmp_path / 'mine.yaml'
-    out.write_text('precious')
-    with pytest.raises(DataError, match="mine.yaml' exists already"):
-        run(folder, '-o', out, '--picture', tmp_path / 'new.png')
-    assert out.read_text() == 'precious'
+@pytest.mark.parametrize('option', ['-o', '--picture'])
+def test_a_file_that_exists_is_kept(folder, tmp_path, option):
+    existing = tmp_path / 'mine'
+    existing.write_text('precious')
+    paths = {'-o': tmp_path / 'new.yaml', '--picture': tmp_path / 'new.png', option: existing}
+    with pytest.raises(DataError, match=f"mine' exists already.*{option}$"):
+        run(folder, *(word for pair in paths.items() for word in pair))
+    assert existing.read_text() == 'precious' and list(tmp_path.iterdir()) == [existing]
+
+
+def test_a_folder_that_is_missing_is_told_before_the_work(folder, tmp_path, capsys):
+    with pytest.raises(DataError, match="none' is not a folder"):
+        run(folder, '-o', tmp_path / 'new.yaml', '--picture', tmp_path / 'none' / 'new.png')
+    assert not capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_frames_that_do_not_match_leave_no_file(folder, tmp_path):

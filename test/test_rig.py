@@ -122,3 +122,15 @@ def test_a_camera_that_has_moved_is_told(shift, text):
     for _ in range(400):
         rig.watch(rgb, x, x)
     assert rig.drift.startswith(text) and bool(rig.drift) == bool(shift)
+
+
+def test_a_camera_that_changes_its_mode_is_watched_anew():
+    rig = Rig(Parameters(), THERMAL, nothing)
+    rgb, x = scene(9)
+    for _ in range(400):
+        rig.watch(rgb, x, x)
+    assert rig.drift
+    rgb, x = rgb[:160], x[:160]
+    for _ in range(11):
+        rig.watch(rgb, x, x)
+    assert not rig.drift
