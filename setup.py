@@ -96,6 +96,7 @@ setup(
             'ruff',
             'scikit-learn',
             'scipy',
+            'tensorboard',
         ],
     },
     entry_points={

@@ -1,18 +1,43 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`rgbx-seg evaluate`: score a model on a folder of pairs with labels or boxes."""
+"""
+`rgbx-seg evaluate`: score a model on a data set with labels or boxes.
 
-from dataclasses import dataclass
+Under torchrun each process takes every n-th frame and the counts are added up, so the figures are
+those of one process.
+"""
+
+from dataclasses import dataclass, replace
 import json
 import math
+import os
 from pathlib import Path
+import re
+import sys
+from tempfile import TemporaryDirectory
+import time
+from typing import NamedTuple
+import warnings
 
+import cv2
 import numpy as np
-from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.errors import DataError, FrameError
-from rgbx_seg_ros.metrics import ConfusionMatrix
+from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
+from rgbx_seg_ros.engines.torch_engine import find_device
+from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
+from rgbx_seg_ros.images import read_image, write_image
+from rgbx_seg_ros.labels import UNLABELED
+from rgbx_seg_ros.metrics import mean, percent, table, Tally
+from rgbx_seg_ros.processes import joined, Processes
+from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
+from rgbx_seg_ros.report import Gallery, provenance, write_report
 from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.tiles import segment_tiles
+import torch
+from torch import distributed
 from tqdm import tqdm
+
+ALONE = Processes(0, 1, torch.device('cpu'))
 
 BOX_FOUND = 0.2
 """A box counts as found when this share of its pixels has its class; a person fills about half."""
@@ -30,65 +55,302 @@ class BoxScore:
     """Share of all pixels of the class in the masks that lie in a box of the class."""
 
 
-class _Boxes:
-    """Boxes and mask pixels of one class, counted over frames."""
+class FrameScore(NamedTuple):
+    """What is kept of a frame."""
 
-    def __init__(self):
-        self.boxes = self.found = self.pixels = self.inside = 0
+    index: int
+    name: str
+    mean_iou: float
+    """Mean over the classes that its label or mask holds; NaN without a label."""
+    ms: float
+    """From frames in memory to the mask in memory."""
 
-    def update(self, mask, boxes):
-        """Count one frame: `mask` (H, W) bool, `boxes` as (x, y, width, height), 0..1."""
+
+class Part:
+    """The frames that are scored together: all of them, or those by day or at night."""
+
+    def __init__(self, num_classes: int):
+        self.tally = Tally(num_classes)
+        self.counts = np.zeros(3, np.int64)
+        """Pairs, those with a label, those with boxes."""
+        self.boxes = np.zeros((num_classes, 4), np.int64)
+        """Of each class: boxes, those found, pixels in the masks, those of them in boxes."""
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return all that is counted, to be added to in place."""
+        return [*self.tally.arrays(), self.counts, self.boxes]
+
+    def add(self, other: 'Part') -> None:
+        """Count the frames of another part as well."""
+        for mine, theirs in zip(self.arrays(), other.arrays(), strict=True):
+            mine += theirs
+
+    def update(self, sample: Sample, mask, confidence, boxes) -> None:
+        """
+        Count one frame: `mask` and `confidence` (H, W) uint8, `boxes` as PairedDataset has them.
+
+        Without a confidence there is no calibration; raise DataError for a label that is no class.
+        """
+        self.counts += 1, sample.label is not None, bool(boxes)
+        if sample.label is not None:
+            try:
+                self.tally.update(sample.label, mask, confidence)
+            except FrameError as error:
+                raise DataError(f'frame {sample.name!r}: {error}') from error
         height, width = mask.shape
-        covered = np.zeros_like(mask)
-        for x, y, w, h in boxes:
-            left, right = (int(round(np.clip(v, 0, 1) * width)) for v in (x - w / 2, x + w / 2))
-            top, bottom = (int(round(np.clip(v, 0, 1) * height)) for v in (y - h / 2, y + h / 2))
-            area = mask[top:bottom, left:right]
-            if area.size:
-                self.boxes += 1
-                self.found += bool(area.mean() >= BOX_FOUND)
-                covered[top:bottom, left:right] = True
-        self.pixels += int(mask.sum())
-        self.inside += int((mask & covered).sum())
+        for i, counts in enumerate(self.boxes):
+            hits = mask == i
+            covered = np.zeros_like(hits)
+            for x, y, w, h in (box[1:] for box in boxes if box[0] == i):
+                left, right = (int(round(np.clip(v, 0, 1) * width))
+                               for v in (x - w / 2, x + w / 2))
+                top, bottom = (int(round(np.clip(v, 0, 1) * height))
+                               for v in (y - h / 2, y + h / 2))
+                area = hits[top:bottom, left:right]
+                if area.size:
+                    counts[:2] += 1, area.mean() >= BOX_FOUND
+                    covered[top:bottom, left:right] = True
+            counts[2:] += hits.sum(), (hits & covered).sum()
 
-    def score(self):
-        """Return the BoxScore, with NaN where there was nothing to count."""
-        found = self.found / self.boxes if self.boxes else float('nan')
-        inside = self.inside / self.pixels if self.pixels else float('nan')
-        return BoxScore(self.boxes, found, inside)
+    def box_scores(self, names) -> dict[str, BoxScore]:
+        """Return the score of each class that has boxes, NaN where there was nothing to count."""
+        return {name: BoxScore(boxes, found / boxes, inside / pixels if pixels else math.nan)
+                for name, (boxes, found, pixels, inside) in zip(
+                    names, self.boxes.tolist(), strict=True) if boxes}
 
 
-def evaluate(segmenter: Segmenter, data: FolderDataset, lost: str | None = None):
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model on a data set."""
+
+    labels: tuple
+    protocol: Protocol
+    parts: dict[str, Part]
+    """'all', then 'day' and 'night' where the names of the frames tell."""
+    frames: list[FrameScore]
+
+    def means(self, part: str = 'all') -> dict[str, float]:
+        """Return the protocol's mean of each score of the classes."""
+        return {name: self.protocol.mean(column, self.labels)
+                for name, column in self.parts[part].tally.columns().items()}
+
+    def boxes(self, part: str = 'all') -> dict[str, BoxScore]:
+        """Return the scores against boxes by class name, those of the classes with boxes."""
+        return self.parts[part].box_scores(self.labels.names)
+
+    def facts(self) -> dict:
+        """Return all scores, 0..1 and NaN as None, as they go into a JSON file."""
+        whole = self._part_facts('all')
+        calibration = self.parts['all'].tally.calibration
+        return _without_nan({
+            'mean_iou': whole['mean']['iou'], **whole,
+            'iou': {name: scores['iou'] for name, scores in whole['classes'].items()},
+            'parts': {name: self._part_facts(name) for name in self.parts if name != 'all'},
+            'reliability': [
+                {'pixels': pixels, 'confidence': confidence, 'right': right}
+                for pixels, confidence, right in zip(
+                    *(values.tolist() for values in calibration.bins()), strict=True)],
+            'confusion': self.parts['all'].tally.matrix.counts.tolist(),
+            'frames': [frame._asdict() for frame in self.frames],
+        })
+
+    def _part_facts(self, name):
+        part = self.parts[name]
+        columns = part.tally.columns()
+        return {
+            'pairs': int(part.counts[0]), 'labelled': int(part.counts[1]),
+            'pixel_accuracy': part.tally.matrix.pixel_accuracy(), 'mean': self.means(name),
+            'calibration_error': part.tally.calibration.error(),
+            'classes': {label.name: {score: float(column[label.id])
+                                     for score, column in columns.items()}
+                        for label in self.labels},
+            'boxes': {name: vars(score) for name, score in self.boxes(name).items()}}
+
+    def __str__(self):
+        tally = self.parts['all'].tally
+        lines = [table(self.labels.names, tally.columns(), self.means(),
+                       tally.matrix.pixel_accuracy())
+                 + f', calibration error {percent(tally.calibration.error())}']
+        lines += [f'{name}: {part.counts[0]} pairs, mean IoU {percent(self.means(name)["iou"])}, '
+                  f'pixel accuracy {percent(part.tally.matrix.pixel_accuracy())}'
+                  for name, part in self.parts.items() if name != 'all']
+        lines += [f'{name}: {percent(score.found)} of {score.boxes} boxes found (at least '
+                  f'{100 * BOX_FOUND:.0f} % covered), {percent(score.inside)} of its pixels in '
+                  'boxes' for name, score in self.boxes().items()]
+        return '\n'.join(lines)
+
+
+def evaluate(segmenter: Segmenter, data: PairedDataset, lost: str | None = None,
+             protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
+             processes: Processes = ALONE) -> Evaluation:
     """
-    Segment every pair of `data` and return (ConfusionMatrix, {class name: BoxScore}).
+    Segment every pair of `data` and return the scores.
 
     With `lost`, 'rgb' or 'x', that modality does not count, as after the failure of a sensor.
-    Frames without a label count for the boxes only. Raise DataError where there is neither.
+    Frames without a label count for the boxes only. A `gallery` gets the labelled frames, with
+    their mean IoU. Each of several `processes` takes its share of the frames, and all of them
+    return the same. Raise DataError where there is nothing to score against, and ParameterError
+    for a protocol or a loss that the model cannot have.
     """
-    matrix = ConfusionMatrix(len(segmenter.labels))
-    boxes = {label.id: _Boxes() for label in segmenter.labels}
-    with_label = with_boxes = 0
-    for index in tqdm(range(len(data)), unit='pair', disable=None):
-        sample = data[index]
-        try:
-            mask = segmenter(sample.rgb, sample.x, lost).mask
-            if sample.label is not None:
-                with_label += 1
-                matrix.update(sample.label, mask)
-        except FrameError as error:
-            raise DataError(f'frame {sample.name!r}: {error}') from error
-        by_class = data.boxes(sample.name)
-        with_boxes += bool(by_class)
-        for i in {box[0] for box in by_class} - boxes.keys():
-            raise DataError(f'frame {sample.name!r} has a box of class {i}, allowed are '
-                            f'0..{len(boxes) - 1}')
-        for i, count in boxes.items():
-            count.update(mask == i, [box[1:] for box in by_class if box[0] == i])
-    if not with_label and not with_boxes:
+    card = segmenter.card
+    protocol.check(card)
+    if lost and (protocol.window or card.window):
+        raise ParameterError(f'{lost!r} cannot be lost with a window: no image in pieces was ever '
+                             'made without one of the two')
+    _check_classes(data, card)
+    light = lights(data.names)
+    parts = {name: Part(len(card.labels)) for name in sorted(set(light.values())) or ['all']}
+    frames, error = [], None
+    indices = tqdm(range(processes.rank, len(data), processes.count), unit='pair',
+                   disable=None if processes.is_first else True)
+    try:
+        for index in indices:
+            sample = _prepared(data[index], protocol, card)
+            started = time.perf_counter()
+            mask, confidence = _segment(segmenter, protocol, sample, lost)
+            ms = 1e3 * (time.perf_counter() - started)
+            of_frame = Part(len(card.labels))
+            of_frame.update(sample, mask, confidence, _known_boxes(data, sample.name, card))
+            parts[light.get(sample.name, 'all')].add(of_frame)
+            ious = of_frame.tally.matrix.iou()
+            score = mean(ious[protocol.ids(card.labels)])
+            frames.append(FrameScore(index, sample.name, score, ms))
+            # Nothing but background, and found to be so, is no frame to look at.
+            if gallery is not None and np.isfinite(ious).sum() > 1:
+                gallery.add(sample, score, mask)
+    except RgbxSegError as cause:
+        error = cause
+    frames = _gathered(processes, parts, frames, gallery, error)
+    whole = Part(len(card.labels))
+    for part in parts.values():
+        whole.add(part)
+    if not whole.counts[1:].any():
         raise DataError(f'{str(data.root)!r} has neither label/ nor boxes/: nothing to score '
                         'against')
-    names = segmenter.labels.names
-    return matrix, {names[i]: count.score() for i, count in boxes.items() if count.boxes}
+    return Evaluation(card.labels, protocol, {'all': whole, **parts} if light else parts, frames)
+
+
+def lights(names) -> dict[str, str]:
+    """
+    Return 'day' or 'night' by frame, told by D or N behind a number, as MFNet and MSRS have it.
+
+    Empty unless every name tells, and both occur.
+    """
+    found = {name: re.search(r'\d([DN])$', name) for name in names}
+    if not all(found.values()) or len({match[1] for match in found.values()}) < 2:
+        return {}
+    return {name: {'D': 'day', 'N': 'night'}[match[1]] for name, match in found.items()}
+
+
+def without_borders(label: np.ndarray, distance_px: int) -> np.ndarray:
+    """
+    Return `label` with 255 where another class lies within `distance_px`.
+
+    It is the erosion by a disc that ISPRS applies; an eroded label stays as it is.
+    """
+    rows, columns = np.ogrid[-distance_px:distance_px + 1, -distance_px:distance_px + 1]
+    disc = np.uint8(rows ** 2 + columns ** 2 <= distance_px ** 2)
+    classes_near = np.zeros(label.shape, np.uint8)
+    for i in np.setdiff1d(label, [UNLABELED]):
+        classes_near += cv2.dilate(np.uint8(label == i), disc)
+    return np.where(classes_near > 1, np.uint8(UNLABELED), label)
+
+
+def _prepared(sample: Sample, protocol: Protocol, card: Card) -> Sample:
+    """Return the sample as the protocol shows it to the network."""
+    if protocol.short_side:
+        scale = protocol.short_side / min(sample.rgb.shape[:2])
+        height, width = (32 * math.ceil(round(side * scale) / 32)
+                         for side in sample.rgb.shape[:2])
+        frames = {'rgb': cv2.INTER_LINEAR, 'x': cv2.INTER_LINEAR, 'label': cv2.INTER_NEAREST}
+        sample = replace(sample, **{
+            name: cv2.resize(getattr(sample, name), (width, height), interpolation=kind)
+            for name, kind in frames.items() if getattr(sample, name) is not None})
+    if protocol.border_px and sample.label is not None:
+        sample = replace(sample, label=without_borders(sample.label, protocol.border_px))
+    size = sample.rgb.shape[:2]
+    if protocol.own_size and min(
+            most / side for most, side in zip(card.input_size, size, strict=True)) != 1:
+        raise DataError(
+            f'frame {sample.name!r} has {size[1]}x{size[0]} pixels, and the protocol shows frames '
+            f'to the network at their own size, where {card.name!r} scales them to '
+            f'{card.input_size[1]}x{card.input_size[0]}: take the protocol plain')
+    return sample
+
+
+def _segment(segmenter, protocol, sample, lost):
+    """Return mask and confidence of a pair; sliding windows know no confidence."""
+    card = segmenter.card
+    window = protocol.window or card.window
+    limits = sample.x_limits if card.x.normalization == 'minmax' else None
+    if window is None:
+        try:
+            result = segmenter(sample.rgb, sample.x, lost, limits)
+        except FrameError as error:
+            raise DataError(f'frame {sample.name!r}: {error}') from error
+        return result.mask, result.confidence
+    if limits:
+        card = replace(card, x=replace(card.x, normalization='fixed', range=limits))
+    with TemporaryDirectory() as folder:
+        rgb, x, mask = (Path(folder, name) for name in ('rgb.tif', 'x.tif', 'mask.tif'))
+        write_image(rgb, sample.rgb)
+        write_image(x, sample.x)
+        segment_tiles(segmenter.engine.network, replace(card, window=window), rgb, x, mask,
+                      progress=False)
+        return read_image(mask), None
+
+
+def _known_boxes(data, name, card):
+    boxes = data.boxes(name)
+    for box in boxes:
+        if not 0 <= box[0] < len(card.labels):
+            raise DataError(f'frame {name!r} has a box of class {box[0]}, allowed are '
+                            f'0..{len(card.labels) - 1}')
+    return boxes
+
+
+def _check_classes(data, card):
+    """Raise DataError where the labels cannot mean what the masks do; warn where they may not."""
+    if data.CLASSES is None:
+        return
+    theirs, ours = data.CLASSES.names, card.labels.names
+    if len(theirs) != len(ours):
+        raise DataError(f'{str(data.root)!r} has {len(theirs)} classes ({", ".join(theirs)}), the '
+                        f'model {card.name!r} {len(ours)} ({", ".join(ours)}): it cannot be '
+                        'scored against them')
+    for i, (their, our) in enumerate(zip(theirs, ours, strict=True)):
+        if their != our:
+            warnings.warn(f'class {i} is {their!r} in the data set and {our!r} in the model',
+                          stacklevel=3)
+
+
+def _gathered(processes, parts, frames, gallery, error):
+    """
+    Add up the parts of all processes in place, merge the galleries, return all frames in order.
+
+    Raise the first error of any of them in all of them, so that none waits for the others.
+    """
+    collected = [(frames, gallery, error)] * processes.count
+    if processes.count > 1:
+        distributed.all_gather_object(collected, collected[0])
+    for *_, failed in collected:
+        if failed is not None:
+            raise failed
+    for part in parts.values():
+        for array in part.arrays():
+            array[...] = processes.sum(torch.from_numpy(array)).cpu().numpy()
+    if gallery is not None:
+        gallery.replace_by(theirs for _, theirs, _ in collected)
+    return sorted(frame for theirs, *_ in collected for frame in theirs)
+
+
+def _without_nan(facts):
+    """Return `facts` with None for NaN, which JSON does not have."""
+    if isinstance(facts, dict):
+        return {name: _without_nan(fact) for name, fact in facts.items()}
+    if isinstance(facts, list):
+        return [_without_nan(fact) for fact in facts]
+    return None if isinstance(facts, float) and math.isnan(facts) else facts
 
 
 def add_arguments(parser):
@@ -96,40 +358,72 @@ def add_arguments(parser):
     parser.add_argument('--model', metavar='CARD', required=True,
                         help='a card, or the name of one')
     parser.add_argument('--data', metavar='FOLDER', required=True, type=Path,
-                        help='folder with rgb/, one of thermal/ depth/ disparity/ x/, and label/ '
-                             'or boxes/')
+                        help='the data set; for the kind folder it holds rgb/, one of thermal/ '
+                             'depth/ disparity/ x/, and label/ or boxes/')
+    parser.add_argument('--dataset', metavar='KIND', default='folder', choices=DATASETS,
+                        help=f'kind of data set: {", ".join(DATASETS)} (default: folder)')
+    parser.add_argument('--split', metavar='NAME', help='split of the data set')
+    parser.add_argument('--protocol', metavar='NAME', default='plain', choices=PROTOCOLS,
+                        help=f'how scores come about: {", ".join(PROTOCOLS)} (default: plain)')
     parser.add_argument('--lost', choices=('rgb', 'x'),
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--device', default='auto',
+                        help='auto, cpu, cuda or cuda:N (default: auto)')
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
+    parser.add_argument('--report', metavar='FILE.html', type=Path,
+                        help='page with scores, plots, and the worst and best frames')
 
 
 def main(args):
     """Run the command."""
-    if args.json and not args.json.parent.is_dir():
-        raise DataError(f'cannot write {str(args.json)!r}: its folder does not exist')
-    data = FolderDataset(args.data)
-    segmenter = Segmenter.from_card(args.model, device=args.device)
-    matrix, boxes = evaluate(segmenter, data, args.lost)
+    for path in filter(None, (args.json, args.report)):
+        if not path.parent.is_dir():
+            raise DataError(f'cannot write {str(path)!r}: its folder does not exist')
+    with joined(find_device(args.device)) as processes:
+        _run(args, processes)
+
+
+def _run(args, processes):
+    protocol = PROTOCOLS[args.protocol]
+    data = _open(args, protocol)
+    segmenter = Segmenter.from_card(args.model, device=str(processes.device))
+    gallery = Gallery(segmenter.labels) if args.report else None
+    scores = evaluate(segmenter, data, args.lost, protocol, gallery, processes)
+    if not processes.is_first:
+        return
     without = f' without {args.lost}' if args.lost else ''
     print(f'{segmenter.card.name}{without} on {len(data)} pairs, percent')
-    print(matrix.table(segmenter.labels.names))
-    for name, score in boxes.items():
-        print(f'{name}: {100 * score.found:.1f} of {score.boxes} boxes found (at least '
-              f'{100 * BOX_FOUND:.0f} % covered), {100 * score.inside:.1f} of its pixels in boxes')
+    print(scores)
+    if not (args.json or args.report):
+        return
+    facts = {
+        'model': segmenter.card.name, 'dataset': args.dataset, 'split': data.split,
+        'lost': args.lost, 'processes': processes.count,
+        'protocol': {'name': args.protocol, 'description': protocol.description,
+                     'classes': [segmenter.labels.names[i]
+                                 for i in protocol.ids(segmenter.labels)]},
+        **scores.facts(),
+        'made_by': provenance(segmenter, data.root, _listing(data))}
     if args.json:
-        args.json.write_text(json.dumps({
-            'model': segmenter.card.name, 'lost': args.lost, 'pairs': len(data),
-            'mean_iou': _known(matrix.mean_iou()),
-            'pixel_accuracy': _known(matrix.pixel_accuracy()),
-            'iou': dict(zip(segmenter.labels.names, map(_known, matrix.iou().tolist()),
-                            strict=True)),
-            'boxes': {name: {key: _known(value) for key, value in vars(score).items()}
-                      for name, score in boxes.items()},
-        }, indent=2), encoding='utf-8')
+        args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+    if args.report:
+        title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
+        write_report(args.report, title, facts, segmenter.labels, gallery,
+                     [frame.ms for frame in scores.frames])
 
 
-def _known(score):
-    """Return None for NaN, which JSON does not have."""
-    return None if math.isnan(score) else score
+def _open(args, protocol):
+    """Return the data set; windows slide over whole tiles, not over the pieces of some."""
+    kind = DATASETS[args.dataset]
+    if protocol.window and hasattr(kind, 'WINDOW'):
+        return type(kind.__name__, (kind,), {'WINDOW': sys.maxsize})(args.data, args.split)
+    return open_dataset(args.dataset, args.data, args.split)
+
+
+def _listing(data):
+    """Yield a line for each frame of what tells its files from others: names, sizes, boxes."""
+    for name in data.names:
+        paths = [path for path in data.files(name) if path is not None]
+        sizes = [f'{os.path.relpath(path, data.root)} {path.stat().st_size}' for path in paths]
+        yield f'{name} {sizes!r} {data.boxes(name)!r}'

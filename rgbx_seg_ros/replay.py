@@ -8,11 +8,12 @@ gets its mask. Frames are not collected, so memory does not grow with the bag.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import json
 import math
 from pathlib import Path
 import textwrap
+from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.bags import (
@@ -25,11 +26,15 @@ from rgbx_seg_ros.bags import (
     String,
     X_TOPIC,
 )
+from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
+from rgbx_seg_ros.evaluate import Evaluation, Part
 from rgbx_seg_ros.frames import check_x
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
-from rgbx_seg_ros.metrics import ConfusionMatrix
+from rgbx_seg_ros.metrics import Tally
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.protocols import PROTOCOLS
+from rgbx_seg_ros.report import Gallery, provenance, shrunk, write_report
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.telemetry import Window
 from rgbx_seg_ros.x_range import RangeTracker
@@ -100,26 +105,53 @@ class Report:
         return '\n'.join([*lines, '', f'wrote {self.out}'])
 
 
+class _Masked(NamedTuple):
+    """A mask that waits for its label."""
+
+    mask: np.ndarray
+    confidence: np.ndarray
+    sample: Sample | None
+    """The frames, small, where the report shows them."""
+
+
 class _Scorer:
     """Brings masks and labels of one stamp together, whichever comes first."""
 
-    def __init__(self, num_classes):
-        self.matrix = ConfusionMatrix(num_classes)
-        self.scored = 0
+    def __init__(self, num_classes, gallery):
+        self.part = Part(num_classes)
+        self._gallery = gallery
         self._waiting = {'label': {}, 'mask': {}}
 
-    def add(self, kind, time_ns, ids):
-        """Take a 'label' or a 'mask', (H, W) uint8; raise FrameError where they do not match."""
+    @property
+    def matrix(self):
+        """The counts of all masks with a label."""
+        return self.part.tally.matrix
+
+    @property
+    def scored(self):
+        """Masks compared with a label."""
+        return int(self.part.counts[1])
+
+    def add(self, kind, time_ns, item):
+        """Take a 'label' (H, W) uint8 or a 'mask', _Masked; raise FrameError if they differ."""
         other = self._waiting['mask' if kind == 'label' else 'label'].pop(time_ns, None)
         if other is None:
             waiting = self._waiting[kind]
-            waiting[time_ns] = ids
+            waiting[time_ns] = item
             if len(waiting) > _MOST_WAITING:
                 del waiting[next(iter(waiting))]
             return
-        label, mask = (ids, other) if kind == 'label' else (other, ids)
-        self.matrix.update(label, mask)
-        self.scored += 1
+        label, masked = (item, other) if kind == 'label' else (other, item)
+        if self._gallery is None:
+            self.matrix.update(label, masked.mask)
+        else:
+            of_frame = Tally(self.matrix.num_classes)
+            of_frame.update(label, masked.mask, masked.confidence)
+            self.part.tally.add(of_frame)
+            score = of_frame.matrix.mean_iou()
+            if not math.isnan(score):
+                self._gallery.add(replace(masked.sample, label=label), score, masked.mask)
+        self.part.counts[:2] += 1
 
     def scores(self, names):
         """Return the scores as Report has them."""
@@ -141,13 +173,14 @@ def _or_none(score):
 class _Replay:
     """The way of the messages from one bag to the other."""
 
-    def __init__(self, segmenter, settings, writer):
-        self._segmenter, self._writer = segmenter, writer
+    def __init__(self, segmenter, settings, writer, gallery, has_labels):
+        self._segmenter, self._writer, self._gallery = segmenter, writer, gallery
+        self._has_labels = has_labels
         self._range = RangeTracker(segmenter.card.x)
         self._pairer = Pairer(settings)
         self._now_ns = 0
         self._malformed = Counter()
-        self.scorer = _Scorer(len(segmenter.labels))
+        self.scorer = _Scorer(len(segmenter.labels), gallery)
         self.pairs = 0
         self.messages = Counter(rgb=0, x=0)
         self.first_errors = {}
@@ -209,15 +242,25 @@ class _Replay:
             self.pairs += 1
             self.offset_ms.add(pair.offset_ns / 1e6)
             self.inference_ms.add(result.inference_ms)
-            try:
-                self.scorer.add('mask', pair.rgb_stamp_ns, result.mask)
-            except FrameError as error:
-                self._refuse('label', error)
+            self._score(pair, rgb, result)
+
+    def _score(self, pair, rgb, result):
+        sample = None
+        if self._gallery is not None:
+            name = f'{pair.rgb_stamp_ns // 10 ** 9}.{pair.rgb_stamp_ns % 10 ** 9:09d}'
+            sample = shrunk(Sample(name, rgb, pair.x, None))
+            if not self._has_labels:
+                self._gallery.add(sample, result.confidence.mean() / 255, result.mask)
+        try:
+            self.scorer.add('mask', pair.rgb_stamp_ns,
+                            _Masked(result.mask, result.confidence, sample))
+        except FrameError as error:
+            self._refuse('label', error)
 
 
 def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
            x_topic: str = X_TOPIC, label_topic: str | None = None, slop_ms: float = 50.0,
-           x_offset_ms: float = 0.0, storage: str = 'mcap') -> Report:
+           x_offset_ms: float = 0.0, storage: str = 'mcap', page: Path | None = None) -> Report:
     """
     Segment every pair of frames in `bag` and write the masks to the new bag `out`.
 
@@ -226,8 +269,9 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     is by default `bag` with '_masks' behind its name.
     Where only TOPIC/compressed is recorded, that is read. `label_topic` holds class ids (mono8)
     under the stamp of the RGB frame; None takes '/ground_truth/mask' where it is there. Malformed
-    messages are counted and left out. Raise DataError for bags that cannot be read or written, or
-    that hold no pair.
+    messages are counted and left out. `page` is an HTML file for scores, times and the worst and
+    best frames, without labels those of the lowest and highest mean confidence. Raise DataError
+    for bags that cannot be read or written, or that hold no pair.
     """
     out = _masks_path(Path(bag)) if out is None else Path(out)
     settings = _settings(slop_ms, x_offset_ms)
@@ -239,7 +283,10 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
         if len(kinds) < len(topics):
             raise DataError(f'the topics {topics!r} must differ from each other')
         with BagWriter(out, storage) as writer:
-            run = _Replay(segmenter, settings, writer)
+            labelled = 'label' in topics
+            gallery = page and Gallery(segmenter.labels,
+                                       'mean IoU' if labelled else 'mean confidence')
+            run = _Replay(segmenter, settings, writer, gallery, labelled)
             total = sum(reader.counts[topic] for topic in kinds)
             for topic, now_ns, message in tqdm(reader.messages(kinds), total=total,
                                                unit='message', leave=False, disable=None):
@@ -247,13 +294,34 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
             run.finish()
             if not run.pairs:
                 raise DataError(_why_no_pairs(bag, topics, run, slop_ms))
-    return Report(
+    report = Report(
         bag=str(bag), out=str(out), model=segmenter.card.name, device=segmenter.engine.device,
         topics=topics, messages=dict(run.messages), pairs=run.pairs, drops=run.drops,
         malformed=run.first_errors, offset_ms=_summary(run.offset_ms),
         inference_ms=_summary(run.inference_ms), scored=run.scorer.scored,
         scores=run.scorer.scores(segmenter.labels.names),
         table=run.scorer.matrix.table(segmenter.labels.names))
+    if page:
+        _write_page(page, report, run, segmenter, gallery)
+    return report
+
+
+def _write_page(page, report, run, segmenter, gallery):
+    bag = Path(report.bag)
+    scores = Evaluation(segmenter.labels, PROTOCOLS['plain'], {'all': run.scorer.part}, [])
+    files = sorted(bag.iterdir()) if bag.is_dir() else [bag]
+    drops = ', '.join(f'{reason} {count}' for reason, count in sorted(report.drops.items()))
+    notes = {
+        **{name: f'{report.messages[name]} in {topic}' for name, topic in report.topics.items()},
+        'pairs': f'{report.pairs}, X minus RGB: median {report.offset_ms["median"]:.1f} ms, p95 '
+                 f'{report.offset_ms["p95"]:.1f} ms',
+        'dropped': drops or 'none',
+        **{f'first bad {kind}': text for kind, text in report.malformed.items()},
+        'masks': report.out}
+    facts = {**(scores.facts() if report.scored else {}), 'made_by': provenance(
+        segmenter, bag, (f'{file.name} {file.stat().st_size}' for file in files))}
+    write_report(page, f'{report.model} on {bag.resolve().name}', facts, segmenter.labels,
+                 gallery, run.inference_ms.values(), notes)
 
 
 def _masks_path(bag):
@@ -306,13 +374,17 @@ def add_arguments(parser):
     parser.add_argument('--storage', choices=STORAGES, default='mcap',
                         help='kind of file of the new bag (default: mcap)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
+    parser.add_argument('--report', type=Path, metavar='FILE.html',
+                        help='page with scores, times, and the worst and best frames')
 
 
 def main(args):
     """Run the command."""
+    if args.report and not args.report.parent.is_dir():
+        raise DataError(f'cannot write {str(args.report)!r}: its folder does not exist')
     segmenter = Segmenter.from_card(args.model, device=args.device)
     report = replay(args.bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
-                    args.slop_ms, args.x_offset_ms, args.storage)
+                    args.slop_ms, args.x_offset_ms, args.storage, args.report)
     print(report)
     if args.json:
         facts = asdict(report)

@@ -1,266 +1,299 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`rgbx-seg train`: train the network of a card on labelled pairs, in one process."""
+"""
+`rgbx-seg train`: train the network of a card on labelled pairs.
 
+One process serves, and so do several that torchrun starts, on one machine or on many. A recipe
+makes the same training whatever their number.
+"""
+
+import contextlib
 from copy import deepcopy
-from dataclasses import dataclass, field
 import math
-import os
 from pathlib import Path
-import pickle
 import time
 
 import numpy as np
-from rgbx_seg_ros.augment import Augment
-from rgbx_seg_ros.card import Card, load_card
-from rgbx_seg_ros.checkpoint import save_weights, start_from
-from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.checkpoint import save_weights, sha256, start_from
+from rgbx_seg_ros.datasets import open_dataset
 from rgbx_seg_ros.engines.torch_engine import find_device
-from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
-from rgbx_seg_ros.fields import from_mapping, read_yaml
-from rgbx_seg_ros.frames import check_x, x_range
+from rgbx_seg_ros.errors import CardError, DataError
+from rgbx_seg_ros.fields import read_yaml
 from rgbx_seg_ros.graph import Normalize
 from rgbx_seg_ros.labels import UNLABELED
+from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.optimizers import build_optimizer, step_size, update_average
+from rgbx_seg_ros.processes import joined
+from rgbx_seg_ros.train_config import config_text, load_config, plain, TrainConfig
+from rgbx_seg_ros.train_data import Crops, load_parts, Plan
+from rgbx_seg_ros.train_log import TrainLog
+from rgbx_seg_ros.train_state import LAST, not_this_training, read_state, write_file, write_state
+from rgbx_seg_ros.validation import PRESENT, validate
 import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+import yaml
 
-PRECISIONS = ('float32', 'bfloat16')
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A recipe, as read from `config/train/*.yaml`."""
-
-    card: str
-    """The model: the name of a card that comes with the package, or the path of one."""
-    augment: Augment
-    """The random changes of a sample."""
-    epochs: int = 100
-    """Passes over the data."""
-    batch_size: int = 4
-    """Samples per step."""
-    learning_rate: float = 5e-4
-    """Highest step size of AdamW."""
-    weight_decay: float = 0.05
-    """Of AdamW, on matrices and kernels; none on vectors."""
-    warmup_epochs: float = 2.0
-    """Epochs in which the step size rises linearly; after them it falls as a half cosine."""
-    class_weights: tuple[float, ...] | None = None
-    """Weight of each class in the cross-entropy; None: all alike."""
-    ema_decay: float = 0.998
-    """The weights kept are an average over steps with this decay, not the last ones."""
-    precision: str = 'float32'
-    """Of the forward pass: float32, or bfloat16 where the device is faster with it."""
-    seed: int = 0
-    """Of the weights, of the order of samples and of their changes."""
-    exclude: tuple[str, ...] = field(default_factory=tuple)
-    """Names of frames that are not used, because a demo or a test shows them."""
-
-    def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise DataError(f'precision is {self.precision!r}, allowed are: '
-                            f'{", ".join(PRECISIONS)}')
-        infinity = math.inf
-        for name, low, high in (
-                ('epochs', 1, infinity), ('batch_size', 1, infinity), ('seed', 0, infinity),
-                ('learning_rate', 0, 1), ('weight_decay', 0, 1), ('warmup_epochs', 0, infinity),
-                ('ema_decay', 0, 1)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                allowed = f'{low} to {high}' if high < infinity else f'{low} or more'
-                raise DataError(f'{name} is {value!r}, allowed is {allowed}')
-        if not all(0 < weight < infinity for weight in self.class_weights or ()):
-            raise DataError(f'class_weights is {self.class_weights!r}, all must be above 0')
-
-
-class _Crops(Dataset):
-    """Random crops of labelled samples, the same for the same seed, epoch and index."""
-
-    def __init__(self, samples: FolderDataset, config: TrainConfig, card: Card):
-        self.samples, self.config, self.card = samples, config, card
-        self.epoch = 0
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, index):
-        # DataLoader would bury an error in the traceback of its worker: it goes on as a value.
-        try:
-            return self._crop(index)
-        except RgbxSegError as error:
-            return error
-
-    def _crop(self, index):
-        rng = np.random.default_rng((self.config.seed, self.epoch, index))
-        sample = self.samples[index]
-        if sample.label is None:
-            raise DataError(f'frame {sample.name!r} has no label: training needs one')
-        known = (sample.label < len(self.card.classes)) | (sample.label == UNLABELED)
-        if not known.all():
-            raise DataError(f'the label of frame {sample.name!r} has the id '
-                            f'{int(sample.label[~known][0])}; the card {self.card.name!r} has '
-                            f'0..{len(self.card.classes) - 1}, and 255 is unlabeled')
-        try:
-            check_x(sample.x)
-        except FrameError as error:
-            raise DataError(f'frame {sample.name!r}: {error}') from error
-        # The range belongs to the whole frame, as it does on the vehicle.
-        limits = np.float32(x_range(sample.x, self.card.x))
-        rgb, x, label = self.config.augment(sample, rng)
-        return rgb, x, limits, label.astype(np.int64)
-
-
-def _collate(crops):
-    """Return a batch, or the first error among `crops`."""
-    errors = [crop for crop in crops if isinstance(crop, Exception)]
-    return errors[0] if errors else default_collate(crops)
+BEST = 'best.safetensors'
+_HALF = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
 def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu',
           weights: Path | None = None) -> Path:
     """
-    Train on the pairs below `data` and return the path of the weights, written below `out`.
+    Train on the data set in `data` and return the path of the weights, written to `out`.
 
     `weights` is a safetensors file of the same network, or of a backbone of it, to start from;
     None: random weights. The state is written after each epoch to `out/last.pt`; a run that finds
-    one goes on from it.
+    one goes on from it. The weights are the best ones by `config.val_split`, else the last; a card
+    beside them makes them a model.
     """
-    card = load_card(config.card)
-    crops = _Crops(FolderDataset(data, config.exclude), config, card)
-    if len(crops) < config.batch_size:
-        raise DataError(f'{str(data)!r} holds {len(crops)} samples, fewer than a batch of '
-                        f'{config.batch_size}')
-    if config.class_weights and len(config.class_weights) != len(card.classes):
-        raise DataError(f'class_weights is {config.class_weights!r}, the card {card.name!r} has '
-                        f'{len(card.classes)} classes')
-    out.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, card, len(crops) // config.batch_size, find_device(device), weights)
-    state_path = out / 'last.pt'
-    if state_path.exists():
-        run.load(state_path)
-        print(f'going on from {state_path} after epoch {run.epoch}')
-    while run.epoch < config.epochs:
-        crops.epoch = run.epoch
-        # With the order of samples and the dropout of each epoch seeded by its number, a resumed
-        # run ends with the weights of an unbroken one.
-        torch.manual_seed(config.seed * 100_003 + run.epoch)
-        loader = DataLoader(crops, config.batch_size, shuffle=True, drop_last=True,
-                            num_workers=1, collate_fn=_collate)
+    with joined(find_device(device)) as processes, contextlib.ExitStack() as stack:
+        card = load_card(config.card)
+        samples = open_dataset(config.dataset, data, config.split, config.exclude)
+        scored = (open_dataset(config.dataset, data, config.val_split)
+                  if config.val_split is not None else None)
+        if len(samples) < config.batch_size:
+            raise DataError(f'{str(data)!r} holds {len(samples)} samples, fewer than a batch of '
+                            f'{config.batch_size}')
+        run = _Run(config, card, Plan(config, len(samples), processes), out, weights)
+        notes = run.resume()
+        log = None
+        if processes.is_first:
+            out.mkdir(parents=True, exist_ok=True)
+            write_file(config_text(config).encode(), out / 'config.yaml')
+            log = stack.enter_context(TrainLog(out, run.step, run.plan.steps))
+            for note in notes:
+                log.say(note)
+        _steps(run, Crops(samples, config, card), scored, log)
+        trained = run.finish()
+        if log:
+            log.say(f'wrote {trained}')
+        return trained
+
+
+def _steps(run, crops, scored, log):
+    """Go through the steps that are left."""
+    started = time.monotonic()
+    for parts in load_parts(crops, run.plan, run.step):
+        used, losses = run.train_step(parts)
+        if log:
+            log.step(run.step - 1, used, losses)
+        epoch, within = divmod(run.step, run.plan.steps_per_epoch)
+        if within:
+            if run.config.save_steps and within % run.config.save_steps == 0:
+                run.save()
+            continue
+        loss = run.epoch_loss / run.plan.steps_per_epoch
+        score = run.end_epoch(scored)
+        if log:
+            known = score is not None
+            log.say(f'epoch {epoch}/{run.config.epochs}  loss {loss:.4f}'
+                    f'{f"  mean IoU {100 * score:.1f}" if known else ""}  '
+                    f'{time.monotonic() - started:.0f} s')
+            if known:
+                log.score(run.step, score)
         started = time.monotonic()
-        loss = run.train_epoch(loader)
-        if not math.isfinite(loss):
-            raise DataError(f'the loss of epoch {run.epoch} is {loss!r}: lower learning_rate and '
-                            'run again, it goes on from the epoch before')
-        run.save(state_path)
-        print(f'epoch {run.epoch}/{config.epochs}  loss {loss:.4f}  '
-              f'{time.monotonic() - started:.0f} s', flush=True)
-    trained = out / f'{card.name}.safetensors'
-    save_weights(run.average, trained, {'card': card.name})
-    return trained
 
 
 class _Run:
-    """The state of a training: network, average, optimizer and the number of epochs done."""
+    """A training: network, average, optimizer, the number of steps done, and the best score."""
 
-    def __init__(self, config, card, steps_per_epoch, device, weights):
+    def __init__(self, config, card, plan, out, weights):
         torch.manual_seed(config.seed)
-        self.config, self.device = config, device
-        self.steps = steps_per_epoch
-        self.epoch = 0
+        self.config, self.card, self.plan, self.out = config, card, plan, out
+        self.processes = plan.processes
+        self.step, self.epoch_loss, self.best = 0, 0.0, None
+        device = self.device = self.processes.device
         network = build(card.network, len(card.classes), **card.network_args)
         if weights is not None:
             start_from(network, weights)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.average = deepcopy(self.network).eval().requires_grad_(False)
-        self.normalize = Normalize(card).to(self.device)
-        self.weights = (torch.tensor(config.class_weights, device=self.device)
-                        if config.class_weights else None)
-        matrices = [p for p in self.network.parameters() if p.squeeze().ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.squeeze().ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{'params': matrices}, {'params': vectors, 'weight_decay': 0.0}],
-            lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.objective = Objective(network, config.loss, len(card.classes)).to(
+            device, memory_format=torch.channels_last)
+        self.average = deepcopy(network).eval().requires_grad_(False)
+        self.normalize = Normalize(card).to(device)
+        self.present = torch.tensor(PRESENT[config.use], device=device)
+        self.optimizer = build_optimizer(config, self.objective)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == 'float16')
+        self.model = self.objective
+        if self.processes.count > 1:
+            self.model = self._shared()
 
-    def train_epoch(self, loader) -> float:
-        """Run one epoch and return its mean loss."""
-        self.network.train()
-        total = 0.0
-        for i, batch in enumerate(loader):
-            if isinstance(batch, Exception):
-                raise batch
-            self._set_learning_rate(self.epoch * self.steps + i)
-            loss = self._loss(*(part.to(self.device) for part in batch))
-            self.optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-            self.optimizer.step()
-            self._update_average(self.epoch * self.steps + i)
-            total += loss.item()
-        self.epoch += 1
-        return total / self.steps
+    def _shared(self):
+        """Return the objective with its gradients averaged over the processes."""
+        if self.config.sync_batch_norm:
+            if self.device.type != 'cuda':
+                raise DataError('sync_batch_norm is True: PyTorch has it on CUDA devices alone; '
+                                'on the CPU use one process or set it to false')
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
+        cuda = self.device.type == 'cuda'
+        return DistributedDataParallel(
+            self.objective, device_ids=[self.device.index] if cuda else None)
 
-    def _loss(self, rgb, x, limits, label):
-        rgb, x = (part.contiguous(memory_format=torch.channels_last)
-                  for part in self.normalize(rgb, x, limits))
-        half = self.config.precision == 'bfloat16'
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            logits = self.network(rgb, x)
-        if (label == UNLABELED).all():
-            return 0.0 * logits.sum()  # where the mean over labelled pixels is 0 / 0
-        return F.cross_entropy(logits.float(), label, self.weights, ignore_index=UNLABELED)
-
-    def _set_learning_rate(self, step):
-        warmup = self.config.warmup_epochs * self.steps
-        share = (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(
-            math.pi * (step - warmup) / max(1, self.config.epochs * self.steps - warmup)))
+    def train_step(self, parts) -> tuple[float, dict[str, float]]:
+        """Make a step with the `parts` of this process; return its size and the losses of all."""
+        size = step_size(self.config, self.step, self.plan.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group['lr'] = self.config.learning_rate * share
+            group['lr'] = size
+        self.objective.epoch = self.step // self.plan.steps_per_epoch
+        self.model.train()
+        self.optimizer.zero_grad()
+        sums = 0.0
+        for i, (part, share) in enumerate(zip(parts, self._shares(parts), strict=True)):
+            self._seed(i)
+            alone = self.processes.count > 1 and i + 1 < len(parts)
+            with self.model.no_sync() if alone else contextlib.nullcontext():
+                losses = self._losses(*part)
+                values = share * torch.stack([*losses.values()])
+                self.scaler.scale(values.sum()).backward()
+            sums += values.detach()
+        means = (self.processes.sum(sums) / self.processes.count).tolist()
+        losses = dict(zip(losses, means, strict=True))
+        loss = sum(means)
+        if not math.isfinite(loss):
+            raise DataError(f'the loss of epoch {self.objective.epoch + 1} is {loss!r}: lower '
+                            'learning_rate and run again, it goes on from the state saved before')
+        if self.config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        update_average(self.average, self.objective.network, self.step, self.config.ema_decay)
+        self.step += 1
+        self.epoch_loss += loss
+        return size, losses
 
-    @torch.no_grad()
-    def _update_average(self, step):
-        # Early steps count for less than the decay says, else random weights would linger.
-        decay = min(self.config.ema_decay, (step + 1) / (step + 10))
-        for mean, new in zip(self.average.state_dict().values(),
-                             self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - decay)
+    def _seed(self, part):
+        """Seed dropout, so that a resumed run draws what an unbroken one does."""
+        # NumPy mixes the numbers; those of PyTorch's generators would be alike for seeds in a row.
+        place = part * self.processes.count + self.processes.rank
+        sequence = np.random.SeedSequence((self.config.seed, self.step, place))
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+    def _shares(self, parts):
+        """
+        Return what each part counts for in the loss of the step.
+
+        It is what its pixels would in one large batch: the objective takes means over the pixels
+        of a part in all processes.
+        """
+        loss = self.config.loss
+        if len(parts) == 1 or loss.over_all_pixels:
+            return [1 / len(parts)] * len(parts)
+        weights = torch.ones(256, dtype=torch.float64)
+        weights[:len(self.card.classes)] = torch.tensor(loss.class_weights or 1.0)
+        weights[UNLABELED] = 0
+        counts = self.processes.sum(torch.stack(
+            [weights[label.long()].sum() for _, _, _, label, *_ in parts]))
+        return (counts / counts.sum().clamp(min=1e-12)).float()
+
+    def _losses(self, rgb, x, limits, label, *frame):
+        rgb, x, limits, label, *frame = (
+            part.to(self.device, non_blocking=True) for part in (rgb, x, limits, label, *frame))
+        rgb, x = ((image * there).contiguous(memory_format=torch.channels_last)
+                  for image, there in zip(self.normalize(rgb, x, limits), self.present,
+                                          strict=True))
+        half = _HALF.get(self.config.precision)
+        with torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None):
+            return self.model(rgb, x, label.long(), *frame)
+
+    def end_epoch(self, scored) -> float | None:
+        """Score the average on the samples `scored`, if it is time to; save. Return the score."""
+        epoch = self.step // self.plan.steps_per_epoch
+        due = epoch % self.config.val_epochs == 0 or epoch == self.config.epochs
+        score = None
+        if scored is not None and due:
+            score = validate(self.average, self.card, scored, self.config.use,
+                             self.processes).mean_iou()
+            if math.isnan(score):
+                raise DataError(f'val_split is {self.config.val_split!r}, which has no labels to '
+                                'score against')
+            if self.best is None or score > self.best:
+                self.best = score
+                if self.processes.is_first:
+                    save_weights(self.average, self.out / BEST, self._metadata(epoch))
+        self.epoch_loss = 0.0
+        self.save()
+        return score
+
+    def _metadata(self, epoch):
+        return {'card': self.card.name, 'epoch': str(epoch), 'mean_iou': f'{self.best:.4f}'}
+
+    def finish(self) -> Path:
+        """Write the weights to keep, and a card that names them; return their path."""
+        trained = self.out / f'{self.card.name}.safetensors'
+        if self.processes.is_first:
+            if self.best is not None:
+                write_file((self.out / BEST).read_bytes(), trained)
             else:
-                mean.copy_(new)
+                save_weights(self.average, trained, {'card': self.card.name})
+            write_file(self._trained_card(trained).encode(), self.out / f'{self.card.name}.yaml')
+        return trained
 
-    def save(self, path):
+    def _trained_card(self, weights):
+        """Return the card of the recipe for the file `weights`, without what others' have done."""
+        content = read_yaml(self.card.folder / f'{self.card.name}.yaml', CardError)
+        for name in ('scores', 'published'):
+            content.pop(name, None)
+        content.get('licenses', {}).pop('weights', None)
+        content['weights'] = {'file': weights.name, 'sha256': sha256(weights)}
+        content['training'] = 'By rgbx-seg train; config.yaml beside this card is the recipe.'
+        return yaml.safe_dump(content, sort_keys=False)
+
+    def save(self):
         """Write the state; a kill in between leaves the former one whole."""
-        state = {'epoch': self.epoch, 'network': self.network.state_dict(),
-                 'average': self.average.state_dict(), 'optimizer': self.optimizer.state_dict()}
-        part = path.with_suffix('.part')
-        torch.save(state, part)
-        os.replace(part, path)
+        if self.processes.is_first:
+            write_state({
+                'config': plain(self.config), 'steps_per_epoch': self.plan.steps_per_epoch,
+                'step': self.step, 'epoch_loss': self.epoch_loss, 'best': self.best,
+                'objective': self.objective.state_dict(), 'average': self.average.state_dict(),
+                'optimizer': self.optimizer.state_dict(), 'scaler': self.scaler.state_dict(),
+            }, self.out)
 
-    def load(self, path):
-        """Read the state that `save` has written."""
+    def resume(self) -> list[str]:
+        """Go on from the state that `save` has written, if there is one; return what to tell."""
+        found = read_state(self.out) if self.processes.is_first else None
+        found = self.processes.from_first(found)
+        if found is None:
+            return []
+        state, path = found
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            self.network.load_state_dict(state['network'])
-            self.average.load_state_dict(state['average'])
-            self.optimizer.load_state_dict(state['optimizer'])
-            self.epoch = state['epoch']
-        except (RuntimeError, LookupError, TypeError, ValueError, EOFError,
-                pickle.UnpicklingError) as error:
-            raise DataError(f'{str(path)!r} is not the state of this training: remove it to '
-                            'start anew') from error
+            self._load(state)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise not_this_training(path) from error
+        epoch, within = divmod(self.step, self.plan.steps_per_epoch)
+        notes = [f'going on from {path} after epoch {epoch}'
+                 f'{f" and {within} steps" if within else ""}']
+        last = self.out / LAST
+        if path != last and self.processes.is_first:
+            if last.exists():
+                notes.insert(0, f'{last} is damaged, the state before it serves')
+            last.unlink(missing_ok=True)
+        changed = [name for name, value in plain(self.config).items()
+                   if state['config'].get(name) != value]
+        if changed:
+            notes.append(f'the recipe has changed: {", ".join(changed)}')
+        return notes
 
-
-def load_config(path) -> TrainConfig:
-    """Read a recipe from a YAML file; raise DataError where it is not a valid one."""
-    return from_mapping(TrainConfig, read_yaml(Path(path), DataError), str(path), DataError)
+    def _load(self, state):
+        if state['steps_per_epoch'] != self.plan.steps_per_epoch:
+            raise ValueError('other steps per epoch')
+        self.objective.load_state_dict(state['objective'])
+        self.average.load_state_dict(state['average'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.scaler.load_state_dict(state['scaler'])
+        self.step, self.epoch_loss = state['step'], state['epoch_loss']
+        self.best = state['best']
 
 
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument('config', help='recipe, a yaml file such as those in config/train/')
     parser.add_argument('--data', metavar='FOLDER', required=True, type=Path,
-                        help='folder with rgb/, label/ and one of thermal/ depth/ disparity/ x/')
+                        help="where the recipe's data set lies; for the data set 'folder' one "
+                             'with rgb/, label/ and one of thermal/ depth/ disparity/ x/')
     parser.add_argument('--out', metavar='FOLDER', required=True, type=Path,
                         help='folder for the weights and the state; a run found there goes on')
     parser.add_argument('--weights', metavar='FILE', type=Path,
@@ -271,5 +304,4 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    trained = train(load_config(args.config), args.data, args.out, args.device, args.weights)
-    print(f'wrote {trained}')
+    train(load_config(args.config), args.data, args.out, args.device, args.weights)

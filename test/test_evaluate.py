@@ -2,17 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a model on a folder, with an engine whose masks are known."""
 
+from dataclasses import replace
 import json
 import math
+from pathlib import Path
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
-from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate
+from rgbx_seg_ros.card import load_card, Window
+from rgbx_seg_ros.datasets import DATASETS, FolderDataset
+from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
+from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.segmenter import Segmenter
+import torch
+from torch import nn
 
 SIZE = (20, 40)
 
@@ -37,9 +46,19 @@ def data(tmp_path, write_frames):
     return write_frames(tmp_path / 'data', 3, SIZE)
 
 
+def matrix_of(scores, part='all'):
+    return scores.parts[part].tally.matrix
+
+
 def write_boxes(data, name, *boxes):
     (data / 'boxes').mkdir(exist_ok=True)
     (data / 'boxes' / f'{name}.txt').write_text('\n'.join(' '.join(map(str, b)) for b in boxes))
+
+
+def rename(data, **names):
+    for old, new in names.items():
+        for path in data.rglob(f'{old}.png'):
+            path.rename(path.with_stem(new))
 
 
 def set_warm(data, name, *areas):
@@ -50,14 +69,15 @@ def set_warm(data, name, *areas):
 
 
 def test_masks_are_scored_against_labels_and_frames_without_one_are_left_out(data, segmenter):
-    matrix, boxes = evaluate(segmenter, FolderDataset(data))
-    assert boxes == {}
+    scores = evaluate(segmenter, FolderDataset(data))
+    assert scores.boxes() == {}
+    matrix = matrix_of(scores)
     np.testing.assert_array_equal(matrix.iou(), [1.0, math.nan, 1.0])
     assert matrix.counts.sum() == 3 * SIZE[0] * SIZE[1]
     label = cv2.imread(str(data / 'label' / 'a0.png'), -1)
     cv2.imwrite(str(data / 'label' / 'a0.png'), np.where(label == 2, 1, label))
     (data / 'label' / 'a1.png').unlink()
-    matrix, _ = evaluate(segmenter, FolderDataset(data))
+    matrix = matrix_of(evaluate(segmenter, FolderDataset(data)))
     assert matrix.counts.sum() == 2 * SIZE[0] * SIZE[1]
     assert matrix.counts[1, 2] == (label == 2).sum()
 
@@ -70,7 +90,7 @@ def test_a_box_is_found_when_enough_of_it_has_its_class(data, segmenter):
         set_warm(data, name, (0, rows, 0, 20), (0, rows, 20, 25))
         write_boxes(data, name, left, (1, 0.75, 0.5, 0.5, 1.0))
     set_warm(data, 'a2')
-    _, boxes = evaluate(segmenter, FolderDataset(data))
+    boxes = evaluate(segmenter, FolderDataset(data)).boxes()
     assert boxes.keys() == {'car', 'person'}
     person, car = boxes['person'], boxes['car']
     assert (person.boxes, person.found) == (2, 0.5)
@@ -84,7 +104,7 @@ def test_boxes_over_the_border_count_their_visible_part_and_overlaps_once(data, 
                 (2, 3.0, 3.0, 0.5, 0.5))
     for name in ('a1', 'a2'):
         set_warm(data, name)
-    _, boxes = evaluate(segmenter, FolderDataset(data))
+    boxes = evaluate(segmenter, FolderDataset(data)).boxes()
     assert boxes['person'] == BoxScore(boxes=2, found=1.0, inside=1.0)
 
 
@@ -99,6 +119,7 @@ def test_a_box_or_a_label_of_a_class_that_the_model_lacks_names_the_frame(data, 
     write_boxes(data, 'a1', (7, 0.5, 0.5, 0.1, 0.1))
     with pytest.raises(DataError, match=r"frame 'a1' has a box of class 7, allowed are 0\.\.2"):
         evaluate(segmenter, FolderDataset(data))
+    (data / 'boxes' / 'a1.txt').unlink()
     cv2.imwrite(str(data / 'label' / 'a1.png'), np.full(SIZE, 9, np.uint8))
     with pytest.raises(DataError, match="frame 'a1': label holds the id 9"):
         evaluate(segmenter, FolderDataset(data))
@@ -114,6 +135,8 @@ def test_the_command_prints_a_table_and_writes_json_without_nan(data, tiny_card,
     assert out.startswith('tiny on 3 pairs, percent\nclass') and 'of 1 boxes found' in out
     assert max(map(len, out.splitlines())) <= 100
     found = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert found['protocol']['name'] == 'plain'
+    assert found['protocol']['classes'] == ['background', 'car', 'person']
     assert found['iou'].keys() == {'background', 'car', 'person'}
     assert 0 <= found['pixel_accuracy'] <= 1 and found['pairs'] == 3
     assert found['boxes']['person']['boxes'] == 1
@@ -127,15 +150,264 @@ def test_the_command_prints_a_table_and_writes_json_without_nan(data, tiny_card,
 def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, tmp_path, command,
                                                                monkeypatch):
     monkeypatch.setattr('rgbx_seg_ros.evaluate.evaluate', pytest.fail)
-    code, _, err = command('evaluate', '--model', tiny_card, '--data', data, '--json',
-                           tmp_path / 'nowhere' / 'scores.json')
-    assert code == 2
-    assert 'its folder does not exist' in err and err.count('\n') == 1
+    for option in ('--json', '--report'):
+        code, _, err = command('evaluate', '--model', tiny_card, '--data', data, option,
+                               tmp_path / 'nowhere' / 'scores')
+        assert code == 2
+        assert 'its folder does not exist' in err and err.count('\n') == 1
 
 
 def test_a_model_is_scored_without_a_modality(segmenter, data):
-    both, _ = evaluate(segmenter, FolderDataset(data))
-    without_x, _ = evaluate(segmenter, FolderDataset(data), lost='x')
-    without_rgb, _ = evaluate(segmenter, FolderDataset(data), lost='rgb')
+    both, without_x, without_rgb = (
+        matrix_of(evaluate(segmenter, FolderDataset(data), lost=lost))
+        for lost in (None, 'x', 'rgb'))
     assert without_x.iou()[2] == 0 < both.iou()[2]
     assert np.array_equal(without_rgb.iou(), both.iou(), equal_nan=True)
+
+
+# Protocols
+
+
+def test_the_mean_is_that_of_the_protocol(segmenter, data):
+    plain, foreground = (evaluate(segmenter, FolderDataset(data), protocol=PROTOCOLS[name])
+                         for name in ('plain', 'foreground'))
+    label = cv2.imread(str(data / 'label' / 'a0.png'), -1)
+    cv2.imwrite(str(data / 'label' / 'a0.png'), np.where(label == 2, 0, label))
+    assert plain.means()['iou'] == foreground.means()['iou'] == 1
+    plain, foreground, zero = (
+        evaluate(segmenter, FolderDataset(data), protocol=protocol)
+        for protocol in (PROTOCOLS['plain'], PROTOCOLS['foreground'], Protocol('', absent=0.0)))
+    background, _, person = matrix_of(plain).iou()
+    assert plain.means()['iou'] == pytest.approx((background + person) / 2)
+    assert foreground.means()['iou'] == pytest.approx(person) != background
+    assert zero.means()['iou'] == pytest.approx((background + person) / 3)
+
+
+def test_a_protocol_that_the_model_cannot_have_is_refused_before_the_work(
+        segmenter, data, monkeypatch):
+    monkeypatch.setattr(FolderDataset, '__getitem__', pytest.fail)
+    with pytest.raises(ParameterError, match="no 'unlabeled'"):
+        evaluate(segmenter, FolderDataset(data), protocol=PROTOCOLS['mddg_mfnet'])
+    with pytest.raises(ParameterError, match="the network of 'tiny' sees the whole frame"):
+        evaluate(segmenter, FolderDataset(data), protocol=Protocol('', window=Window(64, 32)))
+
+
+def test_frames_that_the_card_would_scale_do_not_follow_a_protocol_of_whole_frames(
+        segmenter, data, tmp_path, write_frames):
+    own_size = Protocol('', own_size=True)
+    with pytest.raises(DataError, match="frame 'a0' has 40x20 pixels.* scales them to 96x64"):
+        evaluate(segmenter, FolderDataset(data), protocol=own_size)
+    for i, size in enumerate(((64, 96), (60, 96), (64, 80))):  # the last two are filled up
+        whole = FolderDataset(write_frames(tmp_path / str(i), 1, size))
+        assert evaluate(segmenter, whole, protocol=own_size).means()['iou'] == 1
+
+
+def test_a_protocol_may_scale_frames_and_labels(segmenter, data):
+    """20x40 becomes 30x60, and this 32x64."""
+    protocol = Protocol('', short_side=30)
+    shown = []
+    engine = segmenter.engine
+
+    def watching(rgb, x, *rest):
+        shown.append((rgb.shape, x.shape))
+        return engine(rgb, x, *rest)
+    watching.device = 'nowhere'
+    segmenter.engine = watching
+    scores = evaluate(segmenter, FolderDataset(data), protocol=protocol)
+    assert set(shown) == {((32, 64, 3), (32, 64))}
+    assert matrix_of(scores).counts.sum() == 3 * 32 * 64
+    assert scores.means()['iou'] > 0.9
+
+
+def test_eroded_borders_are_those_of_a_disc():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, (6, 8), np.uint8).repeat(9, 0).repeat(9, 1)
+    label[:20, :20] = 255
+    eroded = without_borders(label, 3)
+    near = np.zeros(label.shape, bool)
+    for y, x in np.ndindex(label.shape):
+        for v, u in np.ndindex(7, 7):
+            v, u = y + v - 3, x + u - 3
+            if (0 <= v < label.shape[0] and 0 <= u < label.shape[1]
+                    and math.hypot(v - y, u - x) <= 3 and label[v, u] not in (255, label[y, x])):
+                near[y, x] = True
+    assert 0.2 < near.mean() < 0.8
+    np.testing.assert_array_equal(eroded, np.where(near, 255, label))
+    np.testing.assert_array_equal(without_borders(eroded, 3), eroded)
+
+
+def test_borders_do_not_count_where_the_protocol_says_so(segmenter, data):
+    scores = evaluate(segmenter, FolderDataset(data), protocol=Protocol('', border_px=2))
+    assert 0 < matrix_of(scores).counts.sum() < 3 * SIZE[0] * SIZE[1]
+
+
+# Windows
+
+
+def test_a_card_with_a_window_is_scored_as_it_slides(tmp_path, write_card, write_frames):
+    pytest.importorskip('rasterio', reason='large images need rasterio')
+    card = load_card(write_card(
+        input_size=[32, 32], window={'size': 32, 'stride': 16},
+        x={'kind': 'dsm', 'mean': [0.0], 'std': [1.0], 'normalization': 'minmax'}))
+    data = write_frames(tmp_path / 'data', 2, (50, 75), 'x', np.uint16)
+    network = WarmNetwork()
+    engine = SimpleNamespace(network=network, device='nowhere')
+    scores = evaluate(Segmenter(card, engine), FolderDataset(data))
+    # The windows of a row begin at 0, 16, 32 and, shifted back, at 43; of a column at 0, 16, 18.
+    assert network.windows == 2 * 4 * 3
+    assert matrix_of(scores).counts.sum() == 2 * 50 * 75
+    assert scores.means()['iou'] == 1
+    assert math.isnan(scores.parts['all'].tally.calibration.error())
+    wide = evaluate(Segmenter(card, engine), FolderDataset(data),
+                    protocol=Protocol('', window=Window(32, 32)))
+    assert network.windows == 24 + 2 * 3 * 2 and wide.means()['iou'] == 1
+    with pytest.raises(ParameterError, match="'x' cannot be lost with a window"):
+        evaluate(Segmenter(card, engine), FolderDataset(data), 'x')
+
+
+class WarmNetwork(nn.Module):
+    """Class 2 wherever X is above the middle of its range."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.windows = 0
+
+    def forward(self, rgb, x):
+        self.windows += len(x)
+        return torch.cat((0.5 - x, -torch.ones_like(x), x - 0.5), dim=1) + self.bias
+
+
+def test_a_piece_of_an_image_keeps_the_range_of_the_whole(tmp_path, write_card, write_frames):
+    card = load_card(write_card(x={'kind': 'depth', 'mean': [0.5], 'std': [0.5],
+                                   'normalization': 'minmax'}))
+    ranges = []
+
+    def engine(rgb, x, limits, present):
+        ranges.append(limits)
+        return np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.uint8)
+
+    class Pieces(FolderDataset):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), x_limits=(-5.0, 500.0))
+    evaluate(Segmenter(card, engine), Pieces(write_frames(tmp_path / 'data', 1, SIZE)))
+    assert ranges == [(-5.0, 500.0)]
+
+
+def test_windows_slide_over_whole_tiles(tmp_path, monkeypatch, command, tiny_card):
+    """A data set that cuts tiles into pieces gives them whole to a protocol with a window."""
+    opened = []
+
+    class Tiles(FolderDataset):
+        WINDOW = 1024
+
+        def __init__(self, root, split=None):
+            opened.append(self.WINDOW)
+            raise DataError('seen')
+    monkeypatch.setitem(DATASETS, 'potsdam', Tiles)
+    monkeypatch.setattr('rgbx_seg_ros.evaluate.open_dataset', lambda name, *rest: Tiles(*rest))
+    for protocol in ('ms2mnet_potsdam', 'plain'):
+        command('evaluate', '--model', tiny_card, '--data', tmp_path, '--dataset', 'potsdam',
+                '--protocol', protocol)
+    assert opened == [sys.maxsize, 1024]
+
+
+# Classes of the data set
+
+
+def test_labels_of_other_classes_are_refused_and_other_names_told(data, segmenter):
+    (data / 'dataset.yaml').write_text(json.dumps({'classes': [
+        {'id': i, 'name': name, 'color': [0, 0, 0]}
+        for i, name in enumerate(('background', 'truck', 'person'))]}))
+    with pytest.warns(UserWarning, match="class 1 is 'truck' in the data set and 'car' in the"):
+        evaluate(segmenter, FolderDataset(data))
+    content = json.loads((data / 'dataset.yaml').read_text())
+    content['classes'].append({'id': 3, 'name': 'bike', 'color': [0, 0, 0]})
+    (data / 'dataset.yaml').write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"has 4 classes .* the model 'tiny' 3 "):
+        evaluate(segmenter, FolderDataset(data))
+
+
+# Day and night
+
+
+def test_day_and_night_are_told_apart_by_the_names_of_the_frames():
+    assert lights(['00001D', 'x_12N']) == {'00001D': 'day', 'x_12N': 'night'}
+    for names in (['00001D', '00002D'], ['00001D', '00002N', '00003'], ['carD', 'manN'], []):
+        assert lights(names) == {}
+
+
+def test_day_and_night_are_scored_apart_and_together(data, segmenter):
+    rename(data, a0='001D', a1='002N', a2='003N')
+    label = cv2.imread(str(data / 'label' / '001D.png'), -1)
+    cv2.imwrite(str(data / 'label' / '001D.png'), np.where(label == 2, 1, label))
+    scores = evaluate(segmenter, FolderDataset(data))
+    assert list(scores.parts) == ['all', 'day', 'night']
+    assert [part.counts[0] for part in scores.parts.values()] == [3, 1, 2]
+    assert scores.means('night')['iou'] == 1
+    assert matrix_of(scores, 'day').iou().tolist() == [1, 0, 0]
+    whole, day, night = (matrix_of(scores, part).counts for part in scores.parts)
+    np.testing.assert_array_equal(whole, day + night)
+    assert 'day: 1 pairs, mean IoU 33.3, pixel accuracy ' in str(scores)
+    facts = scores.facts()
+    assert facts['parts']['night']['classes']['car']['iou'] is None
+    assert facts['parts']['day']['mean']['iou'] == pytest.approx(1 / 3)
+    assert [frame['name'] for frame in facts['frames']] == ['001D', '002N', '003N']
+
+
+# Many processes
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames):
+    data = write_frames(tmp_path / 'data', 5)
+    rename(data, a0='001D', a1='002N', a2='003N', a3='004D', a4='005N')
+    write_boxes(data, '002N', (1, 0.5, 0.5, 0.5, 0.5), (2, 0.5, 0.5, 0.5, 0.5))
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f'{processes}.json'
+        result = run_processes(processes, '--model', tiny_card, '--data', data, '--json', out,
+                               '--report', tmp_path / f'{processes}.html')
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count('pixel accuracy') == 3  # one of them speaks
+        found.append(json.loads(out.read_text()))
+    assert [one.pop('processes') for one in found] == [1, 2]
+    for one in found:
+        del one['made_by']['command'], one['made_by']['time']
+        for frame in one['frames']:
+            assert frame.pop('ms') > 0
+    assert found[0]['confusion'] == found[1]['confusion'] and found[0]['pairs'] == 5
+    one, two = map(flat, found)
+    assert one.keys() == two.keys()
+    for path, fact in one.items():
+        assert fact == (pytest.approx(two[path], rel=1e-12) if isinstance(fact, float)
+                        else two[path]), path
+    pictures = [re.findall(r'data:image[^"]*', (tmp_path / f'{n}.html').read_text())
+                for n in (1, 2)]
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 5 * 5
+
+
+def test_an_error_in_one_process_ends_them_all_with_the_same_word(tmp_path, tiny_card,
+                                                                  write_frames):
+    data = write_frames(tmp_path / 'data', 4)
+    cv2.imwrite(str(data / 'label' / 'a3.png'), np.full((64, 96), 9, np.uint8))
+    result = run_processes(2, '--model', tiny_card, '--data', data)
+    assert result.returncode != 0
+    assert "error: frame 'a3': label holds the id 9" in result.stderr
+    assert 'Connection' not in result.stderr and 'evaluate.py", line' not in result.stderr
+
+
+def run_processes(count, *arguments):
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', str(count),
+               '--standalone', '-m'] if count > 1 else [sys.executable, '-m']
+    return subprocess.run(
+        [*command, 'rgbx_seg_ros', 'evaluate', *map(str, arguments), '--device', 'cpu'],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=200, check=False)
+
+
+def flat(facts, path=''):
+    """Return the numbers and texts of nested facts by their path."""
+    if isinstance(facts, (dict, list)):
+        items = facts.items() if isinstance(facts, dict) else enumerate(facts)
+        return {key: value for name, one in items
+                for key, value in flat(one, f'{path}/{name}').items()}
+    return {path: facts}

@@ -16,15 +16,17 @@ ROOT = Path(__file__).parents[1]
 # from those below; the libraries of a floor are for it and for those above.
 FLOORS = {
     'plain data': {
-        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels', 'metrics',
+        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels',
         'node_report', 'pairing', 'parameters', 'periods', 'pickles', 'resources', 'telemetry',
         'worker'},
     'torch': {
         'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
         'torch_files', 'x_range'},
     'offline work': {
-        'alignment', 'augment', 'benchmark', 'datasets', 'evaluate', 'images',
-        'import_weights', 'models', 'predict', 'registration', 'rig', 'tiles', 'train'},
+        'alignment', 'augment', 'benchmark', 'data_check', 'datasets', 'evaluate', 'images',
+        'import_weights', 'label_boxes', 'losses', 'metrics', 'models', 'optimizers', 'predict',
+        'processes', 'protocols', 'registration', 'report', 'report_page', 'rig', 'tiles', 'train',
+        'train_config', 'train_data', 'train_log', 'train_state', 'validation'},
     'edge': {
         'bags', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs', 'make_bag',
         'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},
@@ -33,7 +35,7 @@ FLOORS = {
 LIBRARIES = {
     'plain data': {'numpy', 'yaml'},
     'torch': {'safetensors', 'torch'},
-    'offline work': {'cv2', 'rasterio', 'tqdm'},
+    'offline work': {'cv2', 'h5py', 'jinja2', 'rasterio', 'scipy', 'tqdm'},
     'edge': {'rich', 'rosbags'},
     'command line': set(),
 }

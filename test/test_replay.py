@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay: every pair gets its mask, under the header of its RGB frame, and nothing is lost."""
 
+import hashlib
 import json
+import re
 import sys
 import tracemalloc
 
@@ -392,3 +394,68 @@ def test_the_command_prints_a_report_that_fits_80_columns(
     assert facts['pairs'] + facts['drops']['rgb_no_partner'] == 6
     assert main() == 2
     assert "'out' exists already" in capsys.readouterr().err
+
+
+# The page
+
+
+@pytest.mark.parametrize('order', ['before', 'last'])
+def test_the_page_shows_the_scores_and_the_worst_labelled_frame(tmp_path, segmenter, order):
+    messages = [message for i in range(6) for message in (
+        ('/ground_truth/mask', label_message(i)), ('/rgb/image', rgb_message(i)),
+        ('/x/image', x_message(i)))]
+    if order == 'last':
+        messages.sort(key=lambda message: message[0] == '/ground_truth/mask')
+    page = tmp_path / 'report.html'
+    report = replay(write_bag(tmp_path / 'bag', messages), segmenter, page=page)
+    text = page.read_text(encoding='utf-8')
+    matrix = matrix_of(range(6), segmenter)
+    assert report.scores['mean_iou'] == matrix.mean_iou()
+    assert f'<b>{100 * matrix.mean_iou():.1f}</b>mean IoU, %' in text
+    assert f'<td>{100 * matrix.f1()[2]:.1f}</td>' in text
+    worst = min(range(6), key=lambda i: matrix_of([i], segmenter).mean_iou())
+    names = re.findall(r'<figcaption><b>([^<]*)</b>', text)
+    time_ns = START_NS + worst * PERIOD_NS
+    assert names[0] == f'{time_ns // 10 ** 9}.{time_ns % 10 ** 9:09d}'
+    assert len(names) == 6 and text.count('<img ') == 6 * 5
+    assert 'Share of right pixels over confidence' in text
+    assert 'Histogram of the time of 6 frames' in text
+
+
+def test_the_page_of_a_bag_without_labels_shows_the_least_and_the_most_sure(
+        tmp_path, segmenter):
+    page = tmp_path / 'report.html'
+    replay(write_pairs(tmp_path / 'bag', 10), segmenter, page=page)
+    text = page.read_text(encoding='utf-8')
+    sure = sorted(range(10), key=lambda i: frame(i)[0][..., 0].mean())
+    times = [START_NS + i * PERIOD_NS for i in (*sure[:4], *sure[:-5:-1])]
+    assert re.findall(r'<figcaption><b>([^<]*)</b>', text) == [
+        f'{time_ns // 10 ** 9}.{time_ns % 10 ** 9:09d}' for time_ns in times]
+    assert 'mean IoU' not in text and text.count('<img ') == 8 * 3
+
+
+def test_the_page_tells_of_drops_and_of_the_bag_and_names_are_no_markup(tmp_path, segmenter):
+    bad = rgb_message(0)
+    bad.encoding = '<b>yuv'
+    messages = [('/rgb/image', bad), *(message for i in (1, 2) for message in (
+        ('/rgb/image', rgb_message(i)), ('/x/image', x_message(i))))]
+    page = tmp_path / 'report.html'
+    replay(write_bag(tmp_path / 'bag', messages), segmenter, page=page)
+    text = page.read_text(encoding='utf-8')
+    assert '<h1>tiny on bag</h1>' in text and '3 in /rgb/image' in text
+    assert 'rgb_malformed 1' in text and '&lt;b&gt;yuv' in text and '<b>yuv' not in text
+    listing = '\n'.join(f'{path.name} {path.stat().st_size}'
+                        for path in sorted((tmp_path / 'bag').iterdir()))
+    assert hashlib.sha256(listing.encode()).hexdigest() in text
+
+
+def test_the_command_writes_the_page_or_says_so_before_the_work(tmp_path, tiny_card, command):
+    bag = write_pairs(tmp_path / 'bag', 2)
+    code, _, err = command('replay', bag, '--model', tiny_card, '--report',
+                           tmp_path / 'nowhere' / 'page.html')
+    assert code == 2 and 'its folder does not exist' in err
+    assert not (tmp_path / 'bag_masks').exists()
+    page = tmp_path / 'page.html'
+    assert command('replay', bag, '--model', tiny_card, '--device', 'cpu', '--report',
+                   page)[0] == 0
+    assert f'rgbx-seg replay {bag} --model {tiny_card}' in page.read_text(encoding='utf-8')

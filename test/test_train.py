@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: it learns, it can be killed, and a wrong recipe or frame ends it in one line."""
 
-from pathlib import Path
 import re
 
 import cv2
@@ -15,15 +14,23 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.frames import to_batch, x_range
 from rgbx_seg_ros.graph import SegmentationGraph
-from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.losses import Objective
+from rgbx_seg_ros.metrics import ConfusionMatrix
+from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.processes import Processes
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.train import load_config, train
+from rgbx_seg_ros.train_data import Plan
 import torch
+import train_stage
 import yaml
 
-RECIPES = sorted((Path(__file__).parents[1] / 'config' / 'train').glob('*.yaml'))
-SIZE = (64, 96)
-PLAIN = {'crop': list(SIZE), 'scale': [1.0, 1.0], 'flip': 0.0, 'jitter': 0.0, 'blank': 0.0}
+SIZE, PLAIN = train_stage.SIZE, train_stage.PLAIN
+
+
+@pytest.fixture(autouse=True)
+def mini(monkeypatch):
+    monkeypatch.setitem(NETWORKS, 'mini', train_stage.Mini)
 
 
 @pytest.fixture
@@ -33,14 +40,14 @@ def data(tmp_path, write_frames):
 
 @pytest.fixture
 def recipe(tmp_path, write_card):
-    """Return a function that writes a recipe for the tiny card, with changes."""
-    card = write_card()
+    """Return a function that writes a recipe for a card of the smallest network, with changes."""
+    card = write_card(network='mini', network_args={})
 
     def write(**changes):
         path = tmp_path / 'recipe.yaml'
         path.write_text(yaml.safe_dump({
             'card': str(card), 'augment': {'crop': list(SIZE)}, 'epochs': 2, 'batch_size': 2,
-            'warmup_epochs': 0, 'learning_rate': 0.002, **changes}))
+            'warmup_epochs': 0, 'learning_rate': 0.002, 'workers': 0, **changes}))
         return path
     return write
 
@@ -49,29 +56,19 @@ def losses(text):
     return [float(value) for value in re.findall(r'loss (\S+)', text)]
 
 
-@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
-def test_a_shipped_recipe_loads_and_fits_its_card(path):
-    config = load_config(path)
-    card = load_card(config.card)
-    assert config.class_weights is None or len(config.class_weights) == len(card.classes)
-
-
-def test_there_is_a_recipe():
-    assert RECIPES
-
-
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_the_loss_falls_and_the_weights_serve_a_card(data, recipe, tmp_path, write_card, command,
                                                      precision):
-    code, out, err = command('train', recipe(epochs=3, augment=PLAIN, precision=precision),
+    path = recipe(epochs=3, augment=PLAIN, precision=precision, workers=1)
+    write_card()  # a network that is used
+    code, out, err = command('train', path,
                              '--data', data, '--out', tmp_path / 'out', '--device', 'cpu')
     assert (code, err) == (0, '')
     first, *_, last = losses(out)
     assert last < 0.8 * first
     weights = tmp_path / 'out' / 'tiny.safetensors'
     assert f'wrote {weights}' in out
-    (tmp_path / 'tiny.safetensors').write_bytes(weights.read_bytes())
-    segmenter = Segmenter.from_card(write_card(weights={'file': 'tiny.safetensors'}), device='cpu')
+    segmenter = Segmenter.from_card(tmp_path / 'out' / 'tiny.yaml', device='cpu')
     sample = FolderDataset(data)[0]
     assert segmenter(sample.rgb, sample.x).mask.shape == SIZE
 
@@ -80,21 +77,21 @@ def test_a_run_killed_twice_ends_with_the_weights_of_an_unbroken_one(
         data, recipe, tmp_path, monkeypatch, capsys):
     config = load_config(recipe(epochs=3, batch_size=1))
     whole = train(config, data, tmp_path / 'whole').read_bytes()
-    run_epoch = module._Run.train_epoch
+    train_step = module._Run.train_step
 
-    def die_in(epoch):
-        def die(run, loader):
-            if run.epoch == epoch:
+    def die_in(step):
+        def die(run, parts):
+            if run.step == step:
                 raise KeyboardInterrupt
-            return run_epoch(run, loader)
+            return train_step(run, parts)
         return die
 
-    for epoch in (1, 2):
-        monkeypatch.setattr(module._Run, 'train_epoch', die_in(epoch))
+    for step in (6, 9):
+        monkeypatch.setattr(module._Run, 'train_step', die_in(step))
         torch.rand(7)  # another process has another random state
         with pytest.raises(KeyboardInterrupt):
             train(config, data, tmp_path / 'killed')
-    monkeypatch.undo()
+    monkeypatch.setattr(module._Run, 'train_step', train_step)
     capsys.readouterr()
     resumed = train(config, data, tmp_path / 'killed')
     out = capsys.readouterr().out
@@ -158,17 +155,21 @@ def test_every_epoch_sees_other_crops_and_the_same_seed_the_same(data, recipe, t
     assert not torch.equal(seen[-1][0], crops[0])
 
 
-def test_training_starts_from_a_backbone_and_leaves_the_rest_random(data, recipe, tmp_path):
+def test_training_starts_from_a_backbone_and_leaves_the_rest_random(data, recipe, tmp_path,
+                                                                    write_card):
     path, config = tmp_path / 'backbone.safetensors', load_config(recipe(epochs=1))
+    write_card()  # a network that has one
     card = load_card(config.card)
     network = build(card.network, len(card.classes), **card.network_args)
     part = {name: torch.full_like(value, 0.5) for name, value in network.state_dict().items()
             if name.startswith('encoder_x.')}
+    assert part
     save_weights(part, path, {'kind': 'backbone'})
-    run = module._Run(config, card, 1, torch.device('cpu'), path)
-    fresh = module._Run(config, card, 1, torch.device('cpu'), None)
-    for name, value in run.network.state_dict().items():
-        assert torch.equal(value, part.get(name, fresh.network.state_dict()[name])), name
+    plan = Plan(config, 4, Processes(0, 1, torch.device('cpu')))
+    states = [module._Run(config, card, plan, tmp_path, start).average.state_dict()
+              for start in (path, None)]
+    for name, value in states[0].items():
+        assert torch.equal(value, part.get(name, states[1][name])), name
     train(config, data, tmp_path / 'out', weights=path)
 
 
@@ -184,8 +185,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_state_before(
     config = load_config(recipe())
     train(load_config(recipe(epochs=1)), data, tmp_path / 'out')
     state = (tmp_path / 'out' / 'last.pt').read_bytes()
-    monkeypatch.setattr(module._Run, '_loss', lambda run, rgb, *rest: sum(
-        p.sum() for p in run.network.parameters()) * float('nan'))
+    forward = Objective.forward
+    monkeypatch.setattr(Objective, 'forward', lambda *inputs: {
+        name: loss * float('nan') for name, loss in forward(*inputs).items()})
     with pytest.raises(DataError, match='the loss of epoch 2 is nan: lower learning_rate'):
         train(config, data, tmp_path / 'out')
     assert (tmp_path / 'out' / 'last.pt').read_bytes() == state
@@ -243,33 +245,9 @@ def test_a_state_that_is_not_of_this_run_is_told_in_one_line(data, recipe, tmp_p
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    ({'epohs': 3}, "'epohs' is unknown; did you mean 'epochs'"),
-    ({'card': 3}, "'card' is 3, needed is a value of type str"),
-    ({'learning_rate': '6e-4'}, 'write 1.0e-3'),
-    ({'learning_rate': -1.0}, 'learning_rate is -1.0, allowed is 0 to 1'),
-    ({'learning_rate': float('nan')}, 'learning_rate is nan'),
-    ({'weight_decay': -0.1}, 'weight_decay is -0.1'),
-    ({'ema_decay': 1.1}, 'ema_decay is 1.1'),
-    ({'warmup_epochs': -1}, 'warmup_epochs is -1.0, allowed is 0 or more'),
-    ({'epochs': 0}, 'epochs is 0, allowed is 1 or more'),
-    ({'epochs': 1.5}, "'epochs' is 1.5"),
-    ({'batch_size': 0}, 'batch_size is 0'),
-    ({'seed': -1}, 'seed is -1'),
-    ({'precision': 'float16'}, "precision is 'float16', allowed are: float32, bfloat16"),
-    ({'class_weights': [1, 0, 1]}, 'class_weights is .* above 0'),
-    ({'augment': {}}, "'augment': 'crop' is missing"),
-    ({'augment': {'crop': [16, 64]}}, 'augment.crop is'),
-])
-def test_a_wrong_recipe_is_told_which_field_and_why(recipe, changes, message):
-    with pytest.raises(DataError, match=message) as error:
-        load_config(recipe(**changes))
-    assert '\n' not in str(error.value)
-
-
-@pytest.mark.parametrize(('changes', 'message'), [
     ({'batch_size': 5}, 'holds 4 samples, fewer than a batch of 5'),
     ({'exclude': ['a0', 'b']}, "no frame 'b' to exclude"),
-    ({'class_weights': [1, 2]}, "class_weights is .* the card 'tiny' has 3 classes"),
+    ({'loss': {'class_weights': [1, 2]}}, 'class_weights is .* 3 classes'),
 ])
 def test_a_recipe_that_does_not_fit_the_data_leaves_nothing(data, recipe, tmp_path, changes,
                                                             message):
@@ -286,3 +264,166 @@ def test_excluded_frames_are_not_trained_on(data, recipe, tmp_path):
 def test_a_device_that_is_not_here_is_told(data, recipe, tmp_path):
     with pytest.raises(EngineError, match="device is 'gpu', allowed are"):
         train(load_config(recipe()), data, tmp_path / 'out', 'gpu')
+
+
+def test_the_curve_of_a_run_killed_within_an_epoch_is_that_of_an_unbroken_one(
+        data, recipe, tmp_path, monkeypatch, capsys):
+    config = load_config(recipe(epochs=3, batch_size=1, save_steps=2))
+    whole = train(config, data, tmp_path / 'whole').read_bytes()
+    means = losses(capsys.readouterr().out)
+    save, saves = module._Run.save, []
+
+    def die_after_the_fifth(run):
+        save(run)
+        saves.append(run.step)
+        if len(saves) == 5:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(module._Run, 'save', die_after_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data, tmp_path / 'killed')
+    with (tmp_path / 'killed' / 'losses.csv').open('a') as file:
+        file.write('10,0.5')  # a step that was done after the save, written in part
+    capsys.readouterr()
+    resumed = train(config, data, tmp_path / 'killed')
+    out = capsys.readouterr().out
+    assert saves[:5] == [2, 4, 6, 8, 10]
+    assert 'after epoch 2 and 2 steps' in out and losses(out) == means[2:]
+    assert resumed.read_bytes() == whole
+    curve = train_stage.read_losses(tmp_path / 'whole')
+    assert curve[0] == [*range(12)]
+    assert train_stage.read_losses(tmp_path / 'killed') == curve
+
+
+def test_a_damaged_state_makes_way_for_the_one_before(data, recipe, tmp_path, capsys,
+                                                      monkeypatch):
+    config = load_config(recipe(epochs=3))
+    whole = train(config, data, tmp_path / 'out').read_bytes()
+    last = tmp_path / 'out' / 'last.pt'
+    last.write_bytes(last.read_bytes()[:-1000])
+    write = module.write_state
+    monkeypatch.setattr(module, 'write_state', lambda *_: next(iter(())))
+    with pytest.raises(StopIteration):
+        train(config, data, tmp_path / 'out')
+    assert not last.exists(), 'it would take the place of the whole one'
+    last.write_bytes(b'damaged anew')
+    monkeypatch.setattr(module, 'write_state', write)
+    capsys.readouterr()
+    assert train(config, data, tmp_path / 'out').read_bytes() == whole
+    out = capsys.readouterr().out
+    assert 'last.pt is damaged' in out and 'previous.pt after epoch 2' in out
+
+
+def test_a_changed_recipe_is_told_at_the_start(data, recipe, tmp_path, capsys):
+    train(load_config(recipe(epochs=1)), data, tmp_path / 'out')
+    train(load_config(recipe(learning_rate=0.001)), data, tmp_path / 'out')
+    assert 'the recipe has changed: epochs, learning_rate\n' in capsys.readouterr().out
+
+
+def test_a_state_for_other_data_is_refused(data, recipe, tmp_path):
+    train(load_config(recipe(epochs=1)), data, tmp_path / 'out')
+    with pytest.raises(DataError, match='is not the state of this training'):
+        train(load_config(recipe(batch_size=1)), data, tmp_path / 'out')
+
+
+def test_the_card_of_trained_weights_tells_nothing_of_others(data, recipe, tmp_path, write_card):
+    path = recipe(epochs=1)
+    write_card(network='mini', network_args={}, weights={'file': 'a.safetensors'}, scores={
+        'test': 90.0}, licenses={'code': 'Apache-2.0', 'weights': 'theirs'}, published={
+        'dataset': 'd', 'origin': 'o'})
+    weights = train(load_config(path), data, tmp_path / 'out')
+    card = load_card(tmp_path / 'out' / 'tiny.yaml')
+    assert card.weights_path == weights and card.find_weights() == weights
+    assert (card.scores, card.published, card.licenses) == ({}, None, {'code': 'Apache-2.0'})
+    assert card.classes == load_card(load_config(path).card).classes
+    assert 'config.yaml' in card.training
+
+
+def test_the_recipe_lies_beside_the_weights(data, recipe, tmp_path):
+    config = load_config(recipe(epochs=1, use='rgb'))
+    train(config, data, tmp_path / 'out')
+    assert load_config(tmp_path / 'out' / 'config.yaml') == config
+
+
+def test_parts_of_a_batch_make_the_step_of_the_whole(data, recipe, tmp_path, write_card):
+    path = str(data / 'label' / 'a1.png')
+    label = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    label[5:] = 255
+    cv2.imwrite(path, label)
+    curves = []
+    for parts in (1, 2, 4):
+        config = load_config(recipe(epochs=10, batch_size=4, accumulate=parts,
+                                    loss={'class_weights': [1.0, 2.0, 5.0]}))
+        write_card(network='mini', network_args={'exact': True})
+        train(config, data, tmp_path / str(parts))
+        curves.append(train_stage.read_losses(tmp_path / str(parts))[1])
+    assert len(curves[0]) == 10 and curves[0][-1] < curves[0][0]
+    np.testing.assert_allclose(curves[1:], [curves[0]] * 2, rtol=0, atol=1e-5)
+
+
+def test_half_precision_learns_and_goes_on_as_it_was(data, recipe, tmp_path):
+    config = load_config(recipe(epochs=4, precision='float16', augment=PLAIN))
+    whole = train(config, data, tmp_path / 'whole')
+    _, curve = train_stage.read_losses(tmp_path / 'whole')
+    assert curve[-1] < 0.9 * curve[0]
+    train(load_config(recipe(epochs=2, precision='float16', augment=PLAIN, schedule='steps',
+                             milestones=[9])), data, tmp_path / 'broken')
+    state = torch.load(tmp_path / 'broken' / 'last.pt', weights_only=True)
+    assert state['scaler']['_growth_tracker'] == 4, 'the scale of the loss is part of the state'
+    assert whole.exists()
+
+
+@pytest.mark.parametrize(('use', 'blank'), [('rgb', 1), ('x', 0)])
+def test_training_on_one_modality_shows_the_network_what_a_lost_sensor_does(
+        data, recipe, tmp_path, seen, use, blank):
+    config = load_config(recipe(epochs=1, use=use, batch_size=4, augment={
+        **PLAIN, 'blank': 0.5}))
+    train(config, data, tmp_path / 'out')
+    sample = FolderDataset(data)[0]
+    SegmentationGraph(Recorder(), load_card(config.card))(
+        to_batch(sample.rgb), to_batch(sample.x), torch.tensor([[0.0, 255.0]]),
+        torch.tensor([[1.0 - (use == 'x'), 1.0 - (use == 'rgb')]]))
+    trained, used = seen
+    assert torch.equal(trained[blank], torch.zeros_like(trained[blank]))
+    assert torch.equal(used[blank], torch.zeros_like(used[blank]))
+    assert all(frame.std() > 0.1 for frame in trained[1 - blank]), 'a frame was blanked as well'
+
+
+@pytest.fixture
+def splits(tmp_path, write_frames):
+    write_frames(tmp_path / 'splits' / 'train', size=SIZE)
+    write_frames(tmp_path / 'splits' / 'val', 2, SIZE)
+    (tmp_path / 'splits' / 'dataset.yaml').write_text('splits: {train: 4, val: 2}')
+    return tmp_path / 'splits'
+
+
+def test_the_best_weights_by_the_validation_are_kept(splits, recipe, tmp_path, monkeypatch,
+                                                     capsys):
+    scores = iter((0.2, 0.6, 0.4))
+    average = []
+
+    def score(network, *_):
+        average.append([p.clone() for p in network.parameters()])
+        matrix = ConfusionMatrix(3)
+        monkeypatch.setattr(matrix, 'mean_iou', lambda: next(scores))
+        return matrix
+    monkeypatch.setattr(module, 'validate', score)
+    config = load_config(recipe(epochs=5, split='train', val_split='val', val_epochs=2))
+    kept = load_weights(train(config, splits, tmp_path / 'out'))
+    assert len(average) == 3, 'after epochs 2, 4 and the last one'
+    for tensor, best in zip((kept[name] for name in ('head.0.weight', 'head.0.bias')),
+                            average[1][:2], strict=True):
+        torch.testing.assert_close(tensor.float(), best, atol=1e-3, rtol=1e-3)
+    out = capsys.readouterr().out
+    assert re.findall(r'epoch (\d)/5 .*mean IoU (\S+)', out) == [
+        ('2', '20.0'), ('4', '60.0'), ('5', '40.0')]
+    state = torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)
+    assert state['best'] == 0.6, 'a resumed run must know'
+    train(config, splits, tmp_path / 'out')
+    assert load_weights(tmp_path / 'out' / 'tiny.safetensors').keys() == kept.keys()
+
+
+def test_a_validation_without_labels_is_told(splits, recipe, tmp_path):
+    for path in (splits / 'val' / 'label').iterdir():
+        cv2.imwrite(str(path), np.full(SIZE, 255, np.uint8))
+    with pytest.raises(DataError, match="val_split is 'val', which has no labels to score"):
+        train(load_config(recipe(split='train', val_split='val')), splits, tmp_path / 'out')

@@ -21,6 +21,7 @@ import math
 import numpy as np
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks.convnext import ConvNeXt
+from rgbx_seg_ros.networks.difusionseg_training import ConvNormHead, DenoisingTraining
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
     check_inputs,
@@ -314,6 +315,9 @@ class DiFusionSeg(nn.Module):
     """
 
     X_CHANNELS = 1
+    STRIDE = STRIDE
+    AUXILIARY_HEADS = 1
+    TRAINING_TERMS = ('fusion', 'synergy')
     RENAMES = (
         (r'^backbone\.norm(\d)\.', r'backbone.norms.\1.'),
         (r'^(backbone\..*\.)depthwise_conv\.', r'\1dwconv.'),
@@ -407,11 +411,22 @@ class DiFusionSeg(nn.Module):
         x = self.transform(condition, z.to(condition.dtype))
         return self.decode_head(x, self.time_mlp(log_snr))
 
+    def add_noise(self, labels, t, noise):
+        """Return the noisy map of `labels` (N, h, w) at the times `t` (N,), and its log-SNR."""
+        log_snr = cosine_log_snr(t)
+        signal, noisiness = (part.view(-1, 1, 1, 1) for part in amplitudes(log_snr))
+        return signal * self.encode_labels(labels) + noisiness * noise, log_snr
+
     def encode_labels(self, labels):
         """Return the clean map (N, 256, h, w) of `labels` (N, h, w), `num_classes` for none."""
         table = at_least_float32(self.embedding_table.weight)
         table = (table.sigmoid() * 2 - 1) * BIT_SCALE
         return F.embedding(labels, table).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def training_parts(num_classes: int, auxiliary: bool) -> nn.Module:
+        """Return how this network is trained, with its auxiliary head or without."""
+        return DenoisingTraining(ConvNormHead(WIDTH, num_classes) if auxiliary else None)
 
     def _noise_for(self, condition, noise):
         if noise is None:

@@ -27,6 +27,7 @@ from rgbx_seg_ros.networks.layers import (
 from rgbx_seg_ros.networks.mddg_fusion import FusionBlock
 from rgbx_seg_ros.networks.mix_transformer import CHANNELS, MixTransformer
 from rgbx_seg_ros.networks.operators.frequency import complex_logistic, RealDFT
+from rgbx_seg_ros.networks.training import AuxiliaryHeads, MapHead
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -234,6 +235,7 @@ class MDDG(nn.Module):
     """
 
     X_CHANNELS = 3
+    AUXILIARY_HEADS = 2
     RENAMES = (
         (r'^backbone\.extra_mit\.0\.', 'encoder_x.'),
         (r'^backbone\.fusion_block\.CML_block\.(\d)\.', r'fusion.\1.cross.'),
@@ -289,14 +291,30 @@ class MDDG(nn.Module):
         init_linear_conv_(self)
 
     def forward(self, rgb, x):
+        return self.forward_with_features(rgb, x)[0]
+
+    def forward_with_features(self, rgb, x):
+        """
+        Return logits, and the maps that auxiliary heads look at.
+
+        Those are the four of RGB after each fusion and, as in the original, the four of X before.
+        """
         check_inputs(rgb, x)
         size = rgb.shape[2:]
         self._check_size(rgb)
-        fused = []
+        fused, features_rgb, features_x = [], [], []
         for i, fusion in enumerate(self.fusion):
-            out, rgb, x = fusion(self.encoder_rgb(rgb, i), self.encoder_x(x, i))
+            features_x.append(self.encoder_x(x, i))
+            out, rgb, x = fusion(self.encoder_rgb(rgb, i), features_x[-1])
             fused.append(out)
-        return resize(self.decoder(*fused), size)
+            features_rgb.append(rgb)
+        return resize(self.decoder(*fused), size), (features_rgb, features_x)
+
+    @staticmethod
+    def training_parts(num_classes: int, auxiliary: bool) -> nn.Module | None:
+        """Return the auxiliary heads under the authors' names, None where none are trained."""
+        heads = {name: MapHead(CHANNELS, num_classes) for name in ('Aux_head1', 'Aux_head2')}
+        return AuxiliaryHeads(heads) if auxiliary else None
 
     def _check_size(self, rgb):
         if torch.jit.is_tracing():

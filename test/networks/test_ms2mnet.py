@@ -12,17 +12,15 @@ import numpy as np
 from parity_cases import DATA, Fingerprint, keys_of
 import pytest
 from rgbx_seg_ros.checkpoint import convert_state_dict, load_into
-from rgbx_seg_ros.networks.ms2mnet import (
+from rgbx_seg_ros.networks.ms2mnet import ChannelNorm, DFE, WASE
+from rgbx_seg_ros.networks.ms2mnet_decoder import (
     Block,
     ChannelGate,
-    ChannelNorm,
-    DFE,
     Head,
     MLP,
     MultiScaleConv,
     Pool,
     SeparableConv,
-    WASE,
 )
 from rgbx_seg_ros.networks.resnet import ResNet50
 import torch

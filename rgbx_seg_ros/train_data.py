@@ -1,0 +1,139 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Batches for training: which samples in which order, cropped and changed, the same every time."""
+
+from dataclasses import replace
+
+import numpy as np
+from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.datasets import Sample
+from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
+from rgbx_seg_ros.frames import check_x, x_range
+from rgbx_seg_ros.labels import UNLABELED
+from rgbx_seg_ros.processes import Processes
+from rgbx_seg_ros.train_config import TrainConfig
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+
+class Crops(Dataset):
+    """
+    Random crops of the labelled samples of a data set.
+
+    A crop is asked for by epoch, place in the epoch and index of the sample. The first two seed
+    its changes, so that they depend neither on the process nor on the worker that makes them. It
+    is a tuple of rgb, x, range of x and label, and of rgb before its colours were changed where
+    the losses of the recipe need that.
+    """
+
+    def __init__(self, samples, config: TrainConfig, card: Card):
+        self.samples, self.seed, self.card = samples, config.seed, card
+        self.needs_frame = config.loss.needs_frame
+        self.augment = config.augment
+        if config.use != 'both':
+            self.augment = replace(config.augment, blank=0.0)
+
+    def __getitem__(self, which):
+        # DataLoader would bury an error in the traceback of its worker: it goes on as a value.
+        try:
+            return self._crop(*which)
+        except RgbxSegError as error:
+            return error
+
+    def _crop(self, epoch, place, index):
+        sample = self.samples[index]
+        if sample.label is None:
+            raise DataError(f'frame {sample.name!r} has no label: training needs one')
+        known = (sample.label < len(self.card.classes)) | (sample.label == UNLABELED)
+        if not known.all():
+            raise DataError(f'the label of frame {sample.name!r} has the id '
+                            f'{int(sample.label[~known][0])}; the card {self.card.name!r} has '
+                            f'0..{len(self.card.classes) - 1}, and 255 is unlabeled')
+        try:
+            check_x(sample.x)
+            limits = np.float32(limits_of(sample, self.card))
+        except FrameError as error:
+            raise DataError(f'frame {sample.name!r}: {error}') from error
+        rng = np.random.default_rng((self.seed, epoch, place))
+        rgb, x, label, *frame = (
+            self.augment.with_frame if self.needs_frame else self.augment)(sample, rng)
+        return rgb, x, limits, label, *frame
+
+
+def limits_of(sample: Sample, card: Card) -> tuple[float, float]:
+    """Return the raw values of X that become 0 and 1, those of the whole frame of `sample`."""
+    if card.x.normalization == 'minmax' and sample.x_limits is not None:
+        return sample.x_limits
+    return x_range(sample.x, card.x)
+
+
+class Plan:
+    """
+    Which samples make each step of a training, for all processes together.
+
+    `steps_per_epoch` and `steps` count them. A step's samples are shared out among the processes,
+    and those of each process among the parts that it works them off in.
+    """
+
+    def __init__(self, config: TrainConfig, samples: int, processes: Processes):
+        self.config, self.samples, self.processes = config, samples, processes
+        self.steps_per_epoch = config.steps_per_epoch or samples // config.batch_size
+        self.steps = config.epochs * self.steps_per_epoch
+        self.parts = config.accumulate
+        shares = processes.count * self.parts
+        if config.batch_size % shares:
+            raise DataError(
+                f'batch_size is {config.batch_size!r}: {processes.count} processes with '
+                f'accumulate {self.parts!r} need a multiple of {shares}')
+        self.share = config.batch_size // shares
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the samples of an epoch in their order, by index."""
+        rng = np.random.default_rng((self.config.seed, epoch))
+        needed = self.steps_per_epoch * self.config.batch_size
+        passes = -(-needed // self.samples)
+        return np.concatenate([rng.permutation(self.samples) for _ in range(passes)])[:needed]
+
+    def batches(self, start: int):
+        """Yield the (epoch, place, index) of each part of this process, from step `start` on."""
+        for step in range(start, self.steps):
+            epoch, within = divmod(step, self.steps_per_epoch)
+            if step == start or within == 0:
+                order = self.order(epoch)
+            for part in range(self.parts):
+                begin = (within * self.config.batch_size
+                         + (part * self.processes.count + self.processes.rank) * self.share)
+                yield [(epoch, place, order[place]) for place in range(begin, begin + self.share)]
+
+
+class _From:
+    """What DataLoader takes for the order of batches."""
+
+    def __init__(self, plan, start):
+        self.plan, self.start = plan, start
+
+    def __iter__(self):
+        return self.plan.batches(self.start)
+
+    def __len__(self):
+        return (self.plan.steps - self.start) * self.plan.parts
+
+
+def load_parts(crops: Crops, plan: Plan, start: int):
+    """Yield for each step from `start` on its parts, batches of crops."""
+    loader = DataLoader(
+        crops, batch_sampler=_From(plan, start), num_workers=plan.config.workers,
+        collate_fn=_collate, pin_memory=plan.processes.device.type == 'cuda')
+    parts = []
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        parts.append(batch)
+        if len(parts) == plan.parts:
+            yield parts
+            parts = []
+
+
+def _collate(crops):
+    """Return a batch, or the first error among `crops`."""
+    errors = [crop for crop in crops if isinstance(crop, Exception)]
+    return errors[0] if errors else default_collate(crops)

@@ -1,0 +1,86 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The state of a training on disk, which survives a kill at any moment.
+
+A state is written beside the last one, forced onto the disk and then takes its name, and the last
+one is kept under another. What is damaged all the same is noticed by its checksums.
+"""
+
+import os
+from pathlib import Path
+import pickle
+import zipfile
+
+from rgbx_seg_ros.errors import DataError
+import torch
+
+LAST, PREVIOUS = 'last.pt', 'previous.pt'
+
+
+def write_state(state: dict, folder: Path) -> None:
+    """Write `state` to `folder`; the one written before stays beside it."""
+    part = folder / 'last.part'
+    with part.open('wb') as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    last = folder / LAST
+    if last.exists():
+        os.replace(last, folder / PREVIOUS)
+    os.replace(part, last)
+    _sync(folder)
+
+
+def write_file(content: bytes, path: Path) -> None:
+    """Write a file, which appears at `path` complete or not at all."""
+    part = path.with_name(f'.{path.name}.part')
+    with part.open('wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _sync(folder):
+    """Force the names of the files in `folder` onto the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_state(folder: Path) -> tuple[dict, Path] | None:
+    """
+    Return the newest whole state in `folder`, on the CPU, and its path; None where there is none.
+
+    Raise DataError where none of those that are there is whole.
+    """
+    paths = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    cause = None
+    for path in paths:
+        try:
+            return _read(path), path
+        except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError,
+                pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            cause = cause or error
+    if paths:
+        raise not_this_training(paths[0]) from cause
+    return None
+
+
+def not_this_training(path: Path) -> DataError:
+    """Return the error for a file that holds no state, or that of something else."""
+    return DataError(f'{str(path)!r} is not the state of this training: remove it to start anew')
+
+
+def _read(path):
+    with zipfile.ZipFile(path) as file:  # torch does not look at the checksums that it writes
+        damaged = file.testzip()
+    if damaged:
+        raise ValueError(f'{damaged!r} is damaged')
+    state = torch.load(path, map_location='cpu', weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError(type(state).__name__)
+    return state

@@ -1,0 +1,61 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What docs/training.md tells to type is understood, and its files are those of a training."""
+
+from pathlib import Path
+import re
+import shlex
+
+import pytest
+from rgbx_seg_ros.__main__ import parse
+from rgbx_seg_ros.card import list_cards
+from rgbx_seg_ros.networks import NETWORKS
+from rgbx_seg_ros.train import load_config, train
+from rgbx_seg_ros.train_config import TrainConfig
+import train_stage
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / 'docs' / 'training.md').read_text(encoding='utf-8')
+COMMANDS = [line for block in re.findall(r'```bash\n(.*?)```', TEXT, re.DOTALL)
+            for line in block.splitlines()]
+
+
+@pytest.mark.parametrize('command', [c for c in COMMANDS if 'rgbx-seg ' in c or '-m rgbx' in c])
+def test_a_command_is_understood(command):
+    words = re.split(r'rgbx-seg |-m rgbx_seg_ros ', command)[1]
+    args = parse(shlex.split(words))
+    if hasattr(args, 'config'):
+        config = load_config(ROOT / args.config)
+        assert config.dataset == 'mfnet'
+    if getattr(args, 'model', None):
+        assert Path(args.model).stem in list_cards()
+
+
+def test_it_is_five_commands_from_the_download_to_the_score():
+    assert len(COMMANDS) == 7
+    assert COMMANDS[0].startswith('pip install') and 'rgbx-seg evaluate' in COMMANDS[4]
+    assert all(command.startswith('torchrun ') for command in COMMANDS[5:])
+
+
+def test_the_files_in_the_table_are_those_that_a_training_leaves(
+        tmp_path, write_frames, write_card, monkeypatch):
+    monkeypatch.setitem(NETWORKS, 'mini', train_stage.Mini)
+    for split in ('train', 'val'):
+        write_frames(tmp_path / 'data' / split)
+    (tmp_path / 'data' / 'dataset.yaml').write_text('splits: {train: 4, val: 4}')
+    (tmp_path / 'recipe.yaml').write_text(yaml.safe_dump({
+        'card': str(write_card(network='mini', network_args={})), 'workers': 0, 'epochs': 2,
+        'split': 'train', 'val_split': 'val', 'augment': {'crop': [64, 96]}}))
+    train(load_config(tmp_path / 'recipe.yaml'), tmp_path / 'data', tmp_path / 'out')
+    rows = re.findall(r'^\| (`.*?) \|', TEXT, re.MULTILINE)
+    named = {name.replace('CARD', 'tiny').rstrip('/')
+             for row in rows for name in re.findall(r'`(.*?)`', row)}
+    left = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert left | {'tensorboard'} == named
+
+
+def test_fields_of_a_recipe_that_are_named_exist():
+    fields = set(TrainConfig.__dataclass_fields__)
+    named = set(re.findall(r'`([a-z_]+): ', TEXT)) | set(re.findall(r'`([a-z]+_[a-z_]+)`', TEXT))
+    assert len(named) > 8 and named <= fields | set(list_cards())
