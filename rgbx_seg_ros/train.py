@@ -9,6 +9,7 @@ makes the same training whatever their number.
 
 import contextlib
 from copy import deepcopy
+from dataclasses import replace
 import math
 from pathlib import Path
 import time
@@ -26,7 +27,7 @@ from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.optimizers import build_optimizer, step_size, update_average
 from rgbx_seg_ros.processes import joined
-from rgbx_seg_ros.train_config import config_text, load_config, plain, TrainConfig
+from rgbx_seg_ros.train_config import CHOICES, config_text, load_config, plain, TrainConfig
 from rgbx_seg_ros.train_data import Crops, load_parts, Plan
 from rgbx_seg_ros.train_log import TrainLog
 from rgbx_seg_ros.train_state import LAST, not_this_training, read_state, write_file, write_state
@@ -299,9 +300,17 @@ def add_arguments(parser):
     parser.add_argument('--weights', metavar='FILE', type=Path,
                         help='safetensors to start from, of the network or of a backbone of it '
                              '(default: random weights)')
+    parser.add_argument('--card', help='train this card, a name or a path, instead of '
+                                       'that of the recipe')
+    parser.add_argument('--use', choices=CHOICES['use'],
+                        help='train with one modality alone, whatever the recipe says')
+    parser.add_argument('--seed', type=int, help='instead of that of the recipe')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
 
 
 def main(args):
     """Run the command."""
-    train(load_config(args.config), args.data, args.out, args.device, args.weights)
+    changes = {name: getattr(args, name) for name in ('card', 'use', 'seed')}
+    config = replace(load_config(args.config), **{
+        name: value for name, value in changes.items() if value is not None})
+    train(config, args.data, args.out, args.device, args.weights)

@@ -73,6 +73,17 @@ def test_the_loss_falls_and_the_weights_serve_a_card(data, recipe, tmp_path, wri
     assert segmenter(sample.rgb, sample.x).mask.shape == SIZE
 
 
+def test_one_recipe_serves_other_cards_modalities_and_seeds(data, recipe, tmp_path, write_card,
+                                                            command):
+    path = recipe(epochs=1, card='another')
+    card = write_card(network='mini', network_args={})
+    code, _, err = command('train', path, '--card', card, '--use', 'x', '--seed', '7',
+                           '--data', data, '--out', tmp_path / 'out', '--device', 'cpu')
+    assert (code, err) == (0, '')
+    used = yaml.safe_load((tmp_path / 'out' / 'config.yaml').read_text())
+    assert (used['card'], used['use'], used['seed']) == (str(card), 'x', 7)
+
+
 def test_a_run_killed_twice_ends_with_the_weights_of_an_unbroken_one(
         data, recipe, tmp_path, monkeypatch, capsys):
     config = load_config(recipe(epochs=3, batch_size=1))
