@@ -22,6 +22,7 @@ COMMANDS = {
     'label-boxes': ('label_boxes', 'make weak masks of boxes, to train on'),
     'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
+    'golden': ('golden', 'freeze what a model makes of a pair, for self-tests'),
     'calibrate': ('calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark', 'compare what the networks cost on this machine'),
     'top': ('top', 'show live what the segmentation nodes tell about themselves'),

@@ -121,6 +121,13 @@ class Window:
                             'size: a larger one would leave gaps')
 
 
+def _check_file(name, file):
+    """Raise CardError unless `file` names one below the folder of the card."""
+    path = Path(file)
+    if path.is_absolute() or '..' in path.parts or not file:
+        raise CardError(f"{name} is {file!r}: it must stay in the card's folder")
+
+
 @dataclass(frozen=True)
 class Weights:
     """A safetensors file, with what one must know before using it."""
@@ -131,9 +138,7 @@ class Weights:
     """Checksum of the file; where given, a file that differs is refused."""
 
     def __post_init__(self):
-        path = Path(self.file)
-        if path.is_absolute() or '..' in path.parts or not self.file:
-            raise CardError(f"weights.file is {self.file!r}: it must stay in the card's folder")
+        _check_file('weights.file', self.file)
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
             raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 digits 0-9a-f')
 
@@ -210,6 +215,8 @@ class Card:
     """What others state of the same network and data set."""
     training: str = ''
     """How the weights were made."""
+    golden: str | None = None
+    """File with a pair and the mask that the model makes of it, for `self_test`; None: no test."""
     folder: Path = field(default=Path(), metadata={'in_file': False})
     """Where the card was read from."""
 
@@ -222,6 +229,8 @@ class Card:
         if self.window and set(self.input_size) != {self.window.size}:
             raise CardError(f'card {self.name!r}: input_size is {list(self.input_size)!r} with a '
                             f'window of {self.window.size}: both sides must be that of the window')
+        if self.golden is not None:
+            _check_file('golden', self.golden)
         object.__setattr__(self, 'labels', LabelSet(self.classes))
 
     @property

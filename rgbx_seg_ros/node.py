@@ -32,6 +32,7 @@ from rgbx_seg_ros.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.self_test import self_test
 from rgbx_seg_ros.sync import make_synchronizer
 from rgbx_seg_ros.telemetry import Telemetry
 from rgbx_seg_ros.worker import NewestWorker
@@ -44,6 +45,7 @@ _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
 _SILENCE_S = 5.0
 _HEALTH_S = 0.1
+_WAKE_S = 1.0
 _REPEAT_WARNING_S = 10.0
 
 
@@ -72,11 +74,15 @@ class SegNode(LifecycleNode):
     """
 
     def __init__(self, **node_arguments):
-        super().__init__('rgbx_seg', **node_arguments)
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._warned = {}
+        # First, since a context that is shut down destroys a node that is only half made as well.
         self._segmenter = self._outputs = self._worker = None
         self._inputs, self._timers = {}, []
+        super().__init__('rgbx_seg', **node_arguments)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        # A signal wakes the executor first and ends the context then. One that is asleep again by
+        # that time needs something else to wake it, which an idle node has not.
+        self.create_timer(_WAKE_S, lambda: None, clock=self._steady)
+        self._warned = {}
         self._options = NodeParameters(self, self._apply)
 
     # Lifecycle
@@ -97,6 +103,7 @@ class SegNode(LifecycleNode):
         self._segmenter = Segmenter.from_card(
             settings.model, settings.engine, settings.device, **_x_input(settings))
         card = self._segmenter.card
+        self_test(self._segmenter)
         if settings.x_kind not in ('card', card.x.kind):
             raise ParameterError(f"parameter 'x.kind' is {settings.x_kind!r}, but the model "
                                  f'{card.name!r} takes {card.x.kind!r}: choose another model')
@@ -354,23 +361,33 @@ def _health_settings(parameters):
 def main(args=None) -> int:
     """Run the node until it is interrupted; return 0, or 2 if it could not start."""
     use_fastdds_profile(os.environ)
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # an argument it cannot read, a log folder it cannot write
-        print(f'seg_node: error: ROS does not start: {error}', file=sys.stderr)
-        return 2
+    arrived = []
+
+    def interrupt(number, _):
+        arrived.append(number)
+        raise KeyboardInterrupt
+
     # A signal is an exception until the node is up: rclpy's handlers would take the context away
     # under a transition, which leaves it half done.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _handle_signals(interrupt)
     node = None
     try:
+        try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except RuntimeError as error:  # an argument it cannot read, a log folder it cannot write
+            print(f'seg_node: error: ROS does not start: {error}', file=sys.stderr)
+            return 2
         node = SegNode()
         if not node.start():
             return 2
+        # From here on rclpy's handlers end the spinning. They call the former ones as well, and
+        # an exception of theirs could come as late as the clean-up.
+        _handle_signals(lambda number, _: arrived.append(number))
         install_signal_handlers()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        if not arrived:  # Python ignores exceptions in some callbacks, such as those of imports
+            executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception:
@@ -379,12 +396,16 @@ def main(args=None) -> int:
             raise
     finally:
         # Launch repeats the terminal's signal; a second one must not break the clean-up.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        _handle_signals(signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _handle_signals(handler):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 if __name__ == '__main__':

@@ -21,12 +21,12 @@ FLOORS = {
         'worker'},
     'torch': {
         'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
-        'torch_files', 'x_range'},
+        'self_test', 'torch_files', 'x_range'},
     'offline work': {
-        'alignment', 'augment', 'benchmark', 'data_check', 'datasets', 'evaluate', 'images',
-        'import_weights', 'label_boxes', 'losses', 'metrics', 'models', 'optimizers', 'predict',
-        'processes', 'protocols', 'registration', 'report', 'report_page', 'rig', 'tiles', 'train',
-        'train_config', 'train_data', 'train_log', 'train_state', 'validation'},
+        'alignment', 'augment', 'benchmark', 'data_check', 'datasets', 'evaluate', 'golden',
+        'images', 'import_weights', 'label_boxes', 'losses', 'metrics', 'models', 'optimizers',
+        'predict', 'processes', 'protocols', 'registration', 'report', 'report_page', 'rig',
+        'tiles', 'train', 'train_config', 'train_data', 'train_log', 'train_state', 'validation'},
     'edge': {
         'bags', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs', 'make_bag',
         'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},

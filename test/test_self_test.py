@@ -1,0 +1,113 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The golden frame: every engine must make the mask that the model makes."""
+
+import cv2
+import numpy as np
+import pytest
+from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.errors import CardError, DataError, EngineError
+from rgbx_seg_ros.golden import freeze
+from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.self_test import Golden, load_golden, MIN_IOU, save_golden, self_test
+import yaml
+
+SHIPPED = [name for name in list_cards() if load_card(name).golden]
+
+
+def test_every_model_that_ships_has_a_golden_frame():
+    complete = [name for name in list_cards()
+                if (path := load_card(name).weights_path) and path.is_file()]
+    assert complete and set(complete) == set(SHIPPED)
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_a_shipped_model_passes(name):
+    assert self_test(Segmenter.from_card(name, device='cpu')) > 0.99
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+@pytest.mark.parametrize('fault', ['colours swapped', 'X inverted', 'X missing', 'shifted'])
+def test_an_engine_that_errs_fails(name, fault):
+    segmenter = Segmenter.from_card(name, device='cpu')
+    engine = segmenter.engine
+
+    class Wrong:
+        device = 'wrong'
+
+        def __call__(self, rgb, x, limits, present):
+            if fault == 'colours swapped':
+                rgb = 255 - rgb[..., ::-1].copy()
+            elif fault == 'X inverted':
+                limits = limits[::-1]
+            elif fault == 'X missing':
+                present = (1.0, 0.0)
+            mask, *rest = engine(rgb, x, limits, present)
+            return (np.roll(mask, 8, axis=1) if fault == 'shifted' else mask), *rest
+
+    with pytest.raises(EngineError, match=f'the self-test failed: on wrong the model {name!r}'):
+        self_test(Segmenter(segmenter.card, Wrong()))
+
+
+def test_a_model_without_a_golden_frame_is_not_tested(tiny_card):
+    assert self_test(Segmenter.from_card(tiny_card, device='cpu')) is None
+
+
+@pytest.fixture
+def golden_card(tiny_card, tmp_path):
+    """Return a function that writes a card with that golden file."""
+    def write(content):
+        card = yaml.safe_load(tiny_card.read_text())
+        path = tmp_path / 'tiny.yaml'
+        path.write_text(yaml.safe_dump({**card, 'golden': 'g.npz'}))
+        (tmp_path / 'tiny.safetensors').write_bytes(
+            (tiny_card.parent / 'tiny.safetensors').read_bytes())
+        if content is not None:
+            (tmp_path / 'g.npz').write_bytes(content)
+        return path
+    return write
+
+
+@pytest.mark.parametrize('content', [None, b'', b'nonsense', b'PK\x03\x04nonsense'])
+def test_a_file_that_is_no_golden_frame_is_named(golden_card, content):
+    with pytest.raises(CardError, match=r'g\.npz.* is not a golden frame'):
+        self_test(Segmenter.from_card(golden_card(content), device='cpu'))
+
+
+def test_a_golden_frame_holds_no_code(tmp_path):
+    np.savez(tmp_path / 'g.npz', rgb=np.array([print], object), x=[0], mask=[0])
+    with pytest.raises(CardError, match='is not a golden frame'):
+        load_golden(tmp_path / 'g.npz')
+
+
+def test_mask_and_frame_must_be_of_one_size(tmp_path):
+    save_golden(tmp_path / 'g.npz', Golden(
+        np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8), np.zeros((4, 5), np.uint8)))
+    with pytest.raises(CardError, match=r'its mask is \(4, 5\) uint8'):
+        load_golden(tmp_path / 'g.npz')
+
+
+def test_the_command_freezes_what_the_model_makes_now(golden_card, tmp_path, command):
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / 'rgb.png'), rng.integers(0, 255, (480, 640, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'x.png'), rng.integers(0, 65535, (480, 640), np.uint16))
+    card = golden_card(None)
+    code, out, _ = command('golden', card, tmp_path / 'rgb.png', tmp_path / 'x.png',
+                           '-o', tmp_path / 'g.npz')
+    assert code == 0 and 'golden: g.npz' in out
+    golden = load_golden(tmp_path / 'g.npz')
+    assert golden.mask.shape == (240, 320) and golden.x.dtype == np.uint16
+    assert self_test(Segmenter.from_card(card, device='cpu')) >= MIN_IOU
+
+
+@pytest.mark.parametrize('pixels', [0, 99])
+def test_a_pair_that_shows_one_class_alone_proves_nothing(tiny_card, pixels):
+    class Engine:
+        def __call__(self, rgb, *_):
+            mask = np.zeros(rgb.shape[:2], np.uint8)
+            mask.flat[:pixels] = 1
+            return mask, mask
+
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(DataError, match="'tiny' sees one class alone"):
+        freeze(Segmenter(load_card(tiny_card), Engine()), rgb, rgb[..., 0])
