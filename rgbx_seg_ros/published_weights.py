@@ -31,12 +31,12 @@ _PREFIXES_TRIED = 4
 # What a network is built with, from the shapes of its parameters by our names. A parameter that
 # is missing is a KeyError, a size that no backbone has a ValueError.
 
-def _size(sizes, depths, widths=None):
+def _size(sizes, depths, widths):
     """Return the name of the backbone that has these blocks and channels per stage."""
     for name, layout in sizes.items():
-        if layout == ((depths, widths) if widths else depths):
+        if layout == (depths, widths):
             return name
-    raise ValueError(f'no backbone has {depths!r} blocks in its stages')
+    raise ValueError(f'no backbone has {depths!r} blocks and {widths!r} channels in its stages')
 
 
 def _blocks(shapes, pattern):
@@ -53,7 +53,9 @@ def _convnext(shapes, sizes, encoder=''):
 
 
 def _mix_transformer(shapes, encoder=''):
-    return {'variant': _size(MIT, _blocks(shapes, rf'{encoder}block(\d)\.\d+\.norm1\.weight$'))}
+    widths = tuple(shapes[f'{encoder}norm{i + 1}.weight'][0] for i in range(4))
+    pattern = rf'{encoder}block(\d)\.\d+\.norm1\.weight$'
+    return {'variant': _size(MIT, _blocks(shapes, pattern), widths)}
 
 
 def _ms_irtnet(shapes):
@@ -69,20 +71,28 @@ def _rxssnet(shapes):
 
 
 def _mddg(shapes):
+    classes, width = shapes['decoder.linear_pred.weight'][:2]
     rows, columns = shapes['decoder.sdd1.gate.filters.complex_weights'][:2]
-    return {'num_classes': shapes['decoder.linear_pred.weight'][0],
-            **_mix_transformer(shapes, 'encoder_rgb.'), 'freq_size': (rows, 2 * (columns - 1))}
+    inner = (shapes[f'fusion.{i}.mamba.scan.rgb.conv.weight'][0] for i in range(4))
+    outer = (shapes[f'fusion.{i}.mamba.rgb.norm.weight'][0] for i in range(4))
+    return {'num_classes': classes, **_mix_transformer(shapes, 'encoder_rgb.'),
+            'freq_size': (rows, 2 * (columns - 1)), 'decoder_width': width,
+            'scan_states': shapes['fusion.0.mamba.scan.A_logs'][1],
+            'scan_ratios': tuple(a // b for a, b in zip(inner, outer, strict=True))}
 
 
 def _ms2mnet(shapes):
-    return {'num_classes': shapes['decoder.seg_head.head.2.weight'][0]}
+    classes, width = shapes['decoder.seg_head.head.2.weight'][:2]
+    return {'num_classes': classes, 'base_width': width}
 
 
 def _difusionseg(shapes):
     pointwise = shapes.get('decode_head.conv_seg.pointwise.weight')
     last = pointwise or shapes['decode_head.conv_seg.weight']
+    layers = sum(name.endswith('.modulation.bias') for name in shapes)
     return {'num_classes': last[0], **_convnext(shapes, CONVNEXT, 'backbone.'),
-            'variant': 'mfd' if pointwise else 'msrs'}
+            'variant': 'mfd' if pointwise else 'msrs', 'width': last[1],
+            'fusion_width': shapes['fusion.cross_fusion.0.weight'][0], 'layers': layers}
 
 
 ARGUMENTS = {

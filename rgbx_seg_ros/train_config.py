@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes: what `config/train/*.yaml` may say, checked, read and written."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 import math
 from pathlib import Path
 
@@ -37,7 +37,10 @@ class TrainConfig:
     """A recipe. It makes the same training whatever the number of processes that share it."""
 
     card: str
-    """The model: the name of a card that comes with the package, or the path of one."""
+    """
+    The model: the name of a card that comes with the package, or the path of one, from the folder
+    of the recipe or from where the command runs.
+    """
     augment: Augment
     """The random changes of a sample."""
 
@@ -136,7 +139,9 @@ class TrainConfig:
 
 def load_config(path) -> TrainConfig:
     """Read a recipe from a YAML file; raise DataError where it is not a valid one."""
-    return from_mapping(TrainConfig, read_yaml(Path(path), DataError), str(path), DataError)
+    config = from_mapping(TrainConfig, read_yaml(Path(path), DataError), str(path), DataError)
+    beside = Path(path).parent / config.card
+    return replace(config, card=str(beside)) if beside.is_file() else config
 
 
 def plain(config: TrainConfig) -> dict:

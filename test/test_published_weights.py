@@ -10,6 +10,7 @@ from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.checkpoint import convert_state_dict
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.published_weights import ARGUMENTS, BACKBONES, read_weights
 import torch
 
@@ -18,9 +19,11 @@ SMALL = {
     # name: arguments, each of which differs from the published model's
     'ms_irtnet': {'backbone': 'atto', 'decoder_width': 16, 'gwim_ratio': 0.5},
     'rxssnet': {'backbone': 'pico', 'decoder_width': 24},
-    'mddg': {'variant': 'b1', 'freq_size': (40, 48)},
-    'ms2mnet': {},
-    'difusionseg': {'backbone': 'femto', 'variant': 'mfd'},
+    'mddg': {'variant': 'b0', 'freq_size': (40, 48), 'decoder_width': 32, 'scan_states': 5,
+             'scan_ratios': (2, 3, 1, 1)},
+    'ms2mnet': {'base_width': 12},
+    'difusionseg': {'backbone': 'femto', 'variant': 'mfd', 'width': 64, 'fusion_width': 16,
+                    'layers': 2},
 }
 
 
@@ -99,7 +102,7 @@ def test_size_and_classes_are_read_from_shapes(name, save):
     assert_same(found.state, convert_state_dict(name, state, **SMALL[name]))
 
 
-@pytest.mark.parametrize('variant', ['b1', 'b2', 'b3', 'b4', 'b5'])
+@pytest.mark.parametrize('variant', MIT)
 def test_every_variant_of_mddg_is_told_from_the_others(variant, save):
     found = read_weights(save(numbered(shapes_of('mddg', variant=variant))), 'mddg')
     assert found.arguments['variant'] == variant

@@ -10,12 +10,13 @@ from rgbx_seg_ros.card import list_cards, load_card
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.losses import Objective
-from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.optimizers import build_optimizer, step_size
 from rgbx_seg_ros.train_config import config_text, load_config, TrainConfig
 import torch
 import yaml
 
+CARDS = sorted((Path(__file__).parents[1] / 'config' / 'train' / 'cards').glob('*.yaml'))
 RECIPES = sorted((Path(__file__).parents[1] / 'config' / 'train').glob('*.yaml'))
 
 
@@ -98,3 +99,24 @@ def test_a_wrong_recipe_is_told_which_field_and_why(recipe, changes, message):
     with pytest.raises(DataError, match=message) as error:
         load_config(recipe(**changes))
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('path', CARDS, ids=lambda path: path.stem)
+def test_a_card_for_comparison_describes_a_small_network_and_the_data(path):
+    card = load_card(path)
+    network = build(card.network, len(card.classes), **card.network_args)
+    assert len(card.x.mean) == network.X_CHANNELS
+    assert sum(parameter.numel() for parameter in network.parameters()) < 15e6
+    assert card.labels.names == DATASETS['potholes'].CLASSES.names
+
+
+def test_every_network_is_compared():
+    assert {load_card(path).network for path in CARDS} == set(NETWORKS)
+
+
+def test_the_card_of_a_recipe_may_lie_beside_it(recipe, tiny_card):
+    path = recipe()
+    assert load_config(path).card == 'tiny.yaml'
+    beside = path.parent / 'tiny.yaml'
+    beside.write_bytes(tiny_card.read_bytes())
+    assert load_config(path).card == str(beside)

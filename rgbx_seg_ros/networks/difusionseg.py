@@ -35,10 +35,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WIDTH = 256
-"""Channels of the feature, of the condition, of the noise and of an encoded label."""
 STRIDE = 4
-TIME_WIDTH = 1024
+NORM_GROUPS = 32
 HEADS = 8
 POINTS = 4
 BIT_SCALE = 0.01
@@ -47,22 +45,22 @@ VARIANTS = ('msrs', 'mfd', 'fmb')
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution without bias and a group norm of 32 groups."""
+    """A convolution without bias and a group norm."""
 
-    def __init__(self, in_channels: int, kernel: int):
+    def __init__(self, in_channels: int, channels: int, kernel: int):
         super().__init__(OrderedDict(
-            conv=nn.Conv2d(in_channels, WIDTH, kernel, padding=kernel // 2, bias=False),
-            gn=nn.GroupNorm(32, WIDTH)))
+            conv=nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False),
+            gn=nn.GroupNorm(NORM_GROUPS, channels)))
 
 
 class Neck(nn.Module):
-    """A feature pyramid whose four levels are merged at the finest size, (N, 256, h, w)."""
+    """A feature pyramid whose four levels are merged at the finest size, (N, width, h, w)."""
 
-    def __init__(self, channels):
+    def __init__(self, channels, width: int):
         super().__init__()
-        self.lateral_convs = nn.ModuleList(ConvNorm(c, 1) for c in channels)
-        self.fpn_convs = nn.ModuleList(ConvNorm(WIDTH, 3) for _ in channels)
-        self.merge = ConvNorm(WIDTH * len(channels), 1)
+        self.lateral_convs = nn.ModuleList(ConvNorm(c, width, 1) for c in channels)
+        self.fpn_convs = nn.ModuleList(ConvNorm(width, width, 3) for _ in channels)
+        self.merge = ConvNorm(width * len(channels), width, 1)
 
     def forward(self, maps):
         maps = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]
@@ -88,22 +86,26 @@ class TextureFusion(nn.Module):
     """
     The fused image (N, 3, H, W), 0..1 and in BGR order, of a feature and the two images.
 
-    The feature (N, 256, H/4, W/4) says what is where; the texture comes from the images
-    (N, 4, H, W) at full size.
+    The feature (N, feature_width, H/4, W/4) says what is where; the texture comes from the images
+    (N, 4, H, W) at full size, where the widest map has `width` channels.
     """
 
-    def __init__(self):
+    def __init__(self, feature_width: int, width: int):
         super().__init__()
+        half, quarter = width // 2, width // 4
         self.low_conv1 = nn.Sequential(
-            nn.Conv2d(WIDTH, 128, 3, padding=1, groups=128), *conv_bn_relu(128, 128, 1))
-        self.dilated_conv = nn.Sequential(*conv_bn_relu(128, 128, 3, dilation=2))
-        self.low_conv2 = nn.Sequential(*conv_bn_relu(128, 64, 3))
-        self.grouped_conv = nn.Sequential(*conv_bn_relu(64, 64, 3, groups=2))
-        self.fusion_conv = nn.Sequential(*conv_bn_relu(192, 128, 1))
-        self.high_conv = nn.Sequential(*conv_bn_relu(4, 64, 3), *conv_bn_relu(64, 128, 3))
-        self.cross_fusion = nn.Sequential(*conv_bn_relu(256, 256, 3), *conv_bn_relu(256, 128, 1))
+            nn.Conv2d(feature_width, half, 3, padding=1, groups=half),
+            *conv_bn_relu(half, half, 1))
+        self.dilated_conv = nn.Sequential(*conv_bn_relu(half, half, 3, dilation=2))
+        self.low_conv2 = nn.Sequential(*conv_bn_relu(half, quarter, 3))
+        self.grouped_conv = nn.Sequential(*conv_bn_relu(quarter, quarter, 3, groups=2))
+        self.fusion_conv = nn.Sequential(*conv_bn_relu(half + quarter, half, 1))
+        self.high_conv = nn.Sequential(
+            *conv_bn_relu(4, quarter, 3), *conv_bn_relu(quarter, half, 3))
+        self.cross_fusion = nn.Sequential(
+            *conv_bn_relu(width, width, 3), *conv_bn_relu(width, half, 1))
         self.output_conv = nn.Sequential(
-            *conv_bn_relu(128, 64, 3), nn.Conv2d(64, 3, 3, padding=1), nn.Sigmoid())
+            *conv_bn_relu(half, quarter, 3), nn.Conv2d(quarter, 3, 3, padding=1), nn.Sigmoid())
         self.se_block = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 16, 1), nn.ReLU(inplace=True),
             nn.Conv2d(16, 3, 1), nn.Sigmoid())
@@ -121,18 +123,18 @@ class PairConv(nn.Module):
     """
     A 1x1 convolution of two maps laid upon each other, of which the first may be kept.
 
-    `forward(self.first(a), b)` is the convolution of `a` and `b`, each (N, 256, h, w).
+    `forward(self.first(a), b)` is the convolution of `a` and `b`, each (N, width, h, w).
     """
 
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.conv = nn.Conv2d(2 * WIDTH, WIDTH, 1)
+        self.conv = nn.Conv2d(2 * width, width, 1)
 
     def first(self, a):
-        return F.conv2d(a, self.conv.weight[:, :WIDTH], self.conv.bias)
+        return F.conv2d(a, self.conv.weight[:, :len(self.conv.weight)], self.conv.bias)
 
     def forward(self, first, b):
-        return first + F.conv2d(b, self.conv.weight[:, WIDTH:])
+        return first + F.conv2d(b, self.conv.weight[:, len(self.conv.weight):])
 
 
 class Fourier(nn.Module):
@@ -148,14 +150,14 @@ class Fourier(nn.Module):
         return torch.cat((log_snr, angle.sin(), angle.cos()), dim=1).to(self.weights.dtype)
 
 
-def sine_positions(height: int, width: int) -> torch.Tensor:
-    """Return the position encoding of each pixel, (L, 256) float32: half its row, half column."""
-    quarter = WIDTH // 4
+def sine_positions(channels: int, height: int, width: int) -> torch.Tensor:
+    """Return the position encoding of each pixel, (L, C) float32: half its row, half column."""
+    quarter = channels // 4
     divisor = 10000.0 ** (torch.arange(quarter, dtype=torch.float32) / quarter)
     axes = [(torch.arange(side, dtype=torch.float32) + 0.5) / (side + 1e-6) * (2 * math.pi)
             for side in (height, width)]
     angles = torch.stack(torch.meshgrid(*axes, indexing='ij'), dim=-1)[..., None] / divisor
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(-1, WIDTH)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(-1, channels)
 
 
 def pixel_centres(height: int, width: int) -> torch.Tensor:
@@ -177,12 +179,12 @@ class DeformableAttention(nn.Module):
     the points and their weights, and is no part of what is read there.
     """
 
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.sampling_offsets = nn.Linear(WIDTH, HEADS * POINTS * 2)
-        self.attention_weights = nn.Linear(WIDTH, HEADS * POINTS)
-        self.value_proj = nn.Linear(WIDTH, WIDTH)
-        self.output_proj = nn.Linear(WIDTH, WIDTH)
+        self.sampling_offsets = nn.Linear(width, HEADS * POINTS * 2)
+        self.attention_weights = nn.Linear(width, HEADS * POINTS)
+        self.value_proj = nn.Linear(width, width)
+        self.output_proj = nn.Linear(width, width)
         self.centres = Tables(pixel_centres)
         self.extent = Tables(extent)
 
@@ -214,10 +216,10 @@ class DeformableAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with a GELU between them, and a residual."""
 
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.fc1 = nn.Linear(WIDTH, 4 * WIDTH)
-        self.fc2 = nn.Linear(4 * WIDTH, WIDTH)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, tokens):
         return tokens + self.fc2(F.gelu(self.fc1(tokens)))
@@ -226,15 +228,15 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Attention and feed-forward, each with its norm, then scale and shift by the time."""
 
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.attention = DeformableAttention()
-        self.norm1 = nn.LayerNorm(WIDTH)
-        self.ffn = FeedForward()
-        self.norm2 = nn.LayerNorm(WIDTH)
-        self.modulation = nn.Linear(TIME_WIDTH, 2 * WIDTH)
+        self.attention = DeformableAttention(width)
+        self.norm1 = nn.LayerNorm(width)
+        self.ffn = FeedForward(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.modulation = nn.Linear(4 * width, 2 * width)
 
-    def forward(self, tokens, positions, size, time):  # N L C, L C, (h, w), N 1024
+    def forward(self, tokens, positions, size, time):  # N L C, L C, (h, w), N 4C
         tokens = self.norm1(self.attention(tokens, positions, size))
         tokens = self.norm2(self.ffn(tokens))
         scale, shift = self.modulation(F.silu(time))[:, None].chunk(2, dim=-1)  # N 1 C
@@ -242,16 +244,16 @@ class EncoderLayer(nn.Module):
 
 
 class Head(nn.Module):
-    """Six encoder layers and a classifier: (N, 256, h, w) and the time (N, 1024) to logits."""
+    """Encoder layers and a classifier: (N, width, h, w) and the time (N, 4·width) to logits."""
 
-    def __init__(self, num_classes: int, depthwise: bool):
+    def __init__(self, num_classes: int, width: int, layers: int, depthwise: bool):
         super().__init__()
-        self.positions = Tables(sine_positions)
-        self.layers = nn.ModuleList(EncoderLayer() for _ in range(6))
-        self.conv_seg = nn.Conv2d(WIDTH, num_classes, 1)
+        self.positions = Tables(functools.partial(sine_positions, width))
+        self.layers = nn.ModuleList(EncoderLayer(width) for _ in range(layers))
+        self.conv_seg = nn.Conv2d(width, num_classes, 1)
         if depthwise:
             self.conv_seg = nn.Sequential(OrderedDict(
-                depthwise=nn.Conv2d(WIDTH, WIDTH, 1, groups=WIDTH), pointwise=self.conv_seg))
+                depthwise=nn.Conv2d(width, width, 1, groups=width), pointwise=self.conv_seg))
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -291,11 +293,11 @@ def sampling_schedule(steps: int) -> torch.Tensor:
     return torch.stack((now, *amplitudes(now), *amplitudes(after)), dim=1)
 
 
-def noise_map(seed: int, height: int, width: int) -> torch.Tensor:
-    """Return standard normal noise, (1, 256, height, width) float32, the same everywhere."""
+def noise_map(seed: int, channels: int, height: int, width: int) -> torch.Tensor:
+    """Return standard normal noise, (1, C, height, width) float32, the same everywhere."""
     # NumPy's generator: an export takes what it gives for a constant, and would record a draw
     # from PyTorch's as an operation, to be done anew in every run.
-    noise = np.random.RandomState(seed).standard_normal((1, WIDTH, height, width))
+    noise = np.random.RandomState(seed).standard_normal((1, channels, height, width))
     return torch.from_numpy(noise.astype(np.float32))
 
 
@@ -312,6 +314,11 @@ class DiFusionSeg(nn.Module):
     classifier. `steps` of sampling may be set at any time and with any weights: each costs 80
     GMAC at 480x640, everything else 295. `seed` is that of the noise which every image starts
     from, if none is given. `drop_path` is the rate of stochastic depth in training.
+
+    `width`, a multiple of 32, is the number of channels of the feature, of the condition, of the
+    noise and of an encoded label; `fusion_width`, a multiple of 8 with half of it in `width`, is
+    that of the fusion at full size. `layers` is how many encoder layers the head has. Less of the
+    three makes a compact network.
     """
 
     X_CHANNELS = 1
@@ -334,23 +341,32 @@ class DiFusionSeg(nn.Module):
     UNUSED = (r'^auxiliary_head\.', r'^(fusion|syn)_loss\.')
 
     def __init__(self, num_classes: int, variant: str = 'msrs', steps: int = 3,
-                 backbone: str = 'tiny', seed: int = 2002, drop_path: float = 0.4):
+                 backbone: str = 'tiny', seed: int = 2002, drop_path: float = 0.4,
+                 width: int = 256, fusion_width: int = 256, layers: int = 6):
         super().__init__()
         if variant not in VARIANTS:
             raise CardError(f'variant is {variant!r}, allowed are: {", ".join(VARIANTS)}')
+        if type(width) is not int or width < 1 or width % NORM_GROUPS:
+            raise CardError(f'width is {width!r}, needed is a multiple of {NORM_GROUPS}')
+        if (type(fusion_width) is not int or fusion_width < 1 or fusion_width % 8
+                or width % (fusion_width // 2)):
+            raise CardError(f'fusion_width is {fusion_width!r}, needed is a multiple of 8 whose '
+                            f'half divides width={width!r}')
+        if type(layers) is not int or layers < 1:
+            raise CardError(f'layers is {layers!r}, allowed are whole numbers from 1 on')
         self.steps = steps
         self.backbone = ConvNeXt(backbone, 3 + self.X_CHANNELS, drop_path)
-        self.neck = Neck(self.backbone.channels)
-        self.decode_head = Head(num_classes, depthwise=variant == 'mfd')
+        self.neck = Neck(self.backbone.channels, width)
+        self.decode_head = Head(num_classes, width, layers, depthwise=variant == 'mfd')
         # The last row stands for pixels without a label, which only training meets.
-        self.embedding_table = nn.Embedding(num_classes + 1, WIDTH)
-        self.transform = PairConv()
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+        self.transform = PairConv(width)
         self.time_mlp = nn.Sequential(
-            Fourier(), nn.Linear(17, TIME_WIDTH), nn.GELU(), nn.Linear(TIME_WIDTH, TIME_WIDTH))
-        self.fusion = TextureFusion()
-        self.fusion_down = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 4, 1), nn.ReLU(inplace=True))
+            Fourier(), nn.Linear(17, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width))
+        self.fusion = TextureFusion(width, fusion_width)
+        self.fusion_down = nn.Sequential(nn.Conv2d(3, width, 3, 4, 1), nn.ReLU(inplace=True))
         self.schedule = Tables(sampling_schedule)
-        self.noise = Tables(functools.partial(noise_map, seed))
+        self.noise = Tables(functools.partial(noise_map, seed, width))
 
     @property
     def steps(self) -> int:
@@ -370,7 +386,7 @@ class DiFusionSeg(nn.Module):
         """
         Return logits (N, num_classes, H, W) and the fused image (N, 3, H, W).
 
-        The fused image lies in 0..1 and is in BGR order, as the originals' is. `noise` (N, 256,
+        The fused image lies in 0..1 and is in BGR order, as the originals' is. `noise` (N, width,
         H/4, W/4), rounded up, is what the sampling starts from.
         """
         check_inputs(rgb, x, self.X_CHANNELS)
@@ -382,11 +398,11 @@ class DiFusionSeg(nn.Module):
 
     def fuse(self, feature, images):
         """
-        Return the condition (N, 256, h, w) and the fused image (N, 3, H, W).
+        Return the condition (N, width, h, w) and the fused image (N, 3, H, W).
 
-        `feature` (N, 256, h, w) is what the neck makes of `images` (N, 4, H, W): red, green, blue
-        and thermal, with sides that are multiples of 4. The condition is already through its half
-        of `transform`, as every step needs it.
+        `feature` (N, width, h, w) is what the neck makes of `images` (N, 4, H, W): red, green,
+        blue and thermal, with sides that are multiples of 4. The condition is already through its
+        half of `transform`, as every step needs it.
         """
         fused = self.fusion(feature, images)
         condition = self.transform(self.transform.first(feature), self.fusion_down(fused))
@@ -418,15 +434,15 @@ class DiFusionSeg(nn.Module):
         return signal * self.encode_labels(labels) + noisiness * noise, log_snr
 
     def encode_labels(self, labels):
-        """Return the clean map (N, 256, h, w) of `labels` (N, h, w), `num_classes` for none."""
+        """Return the clean map (N, width, h, w) of `labels` (N, h, w), `num_classes` for none."""
         table = at_least_float32(self.embedding_table.weight)
         table = (table.sigmoid() * 2 - 1) * BIT_SCALE
         return F.embedding(labels, table).permute(0, 3, 1, 2)
 
-    @staticmethod
-    def training_parts(num_classes: int, auxiliary: bool) -> nn.Module:
+    def training_parts(self, num_classes: int, auxiliary: bool) -> nn.Module:
         """Return how this network is trained, with its auxiliary head or without."""
-        return DenoisingTraining(ConvNormHead(WIDTH, num_classes) if auxiliary else None)
+        width = self.embedding_table.embedding_dim
+        return DenoisingTraining(ConvNormHead(width, num_classes) if auxiliary else None)
 
     def _noise_for(self, condition, noise):
         if noise is None:

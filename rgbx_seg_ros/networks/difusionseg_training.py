@@ -79,7 +79,7 @@ class DenoisingTraining(nn.Module):
 
     `forward(network, rgb, x, label, frame, t, noise)`: `frame` (N, H, W, 3) uint8 is the RGB frame
     before its colours were changed, and without one there are no losses of the fused image. `t`
-    (N,) and `noise` (N, 256, h, w) are drawn where not given.
+    (N,) and `noise` (N, width, h, w) are drawn where not given.
     """
 
     def __init__(self, auxiliary_head: nn.Module | None):

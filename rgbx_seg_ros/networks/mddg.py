@@ -11,6 +11,8 @@ The original works at one size of image, because its frequency gate has a weight
 frequency. Here that size is the argument `freq_size`.
 """
 
+import math
+
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
@@ -25,7 +27,7 @@ from rgbx_seg_ros.networks.layers import (
     without_autocast,
 )
 from rgbx_seg_ros.networks.mddg_fusion import FusionBlock
-from rgbx_seg_ros.networks.mix_transformer import CHANNELS, MixTransformer
+from rgbx_seg_ros.networks.mix_transformer import MIT, MixTransformer
 from rgbx_seg_ros.networks.operators.frequency import complex_logistic, RealDFT
 from rgbx_seg_ros.networks.training import AuxiliaryHeads, MapHead
 import torch
@@ -33,9 +35,6 @@ from torch import nn
 from torch.nn import functional as F
 
 KERNELS = (13, 7, 5, 5)
-SCAN_RATIOS = (4, 4, 2, 2)
-WIDTH = 256
-FREQUENCY_CHANNELS = 128
 FILTERS = 8
 LOW_RADIUS = 35
 STRIDE = 4
@@ -43,6 +42,8 @@ STRIDE = 4
 COARSER = 8
 """Pixels of that map along a side of one of the coarsest."""
 MIN_FREQ_SIDE = COARSER * KERNELS[-1]
+GROUPS = (8, 8, 16)
+"""Of the layers that make the matrices for the three finer maps."""
 
 
 class StarReLU(nn.Module):
@@ -78,20 +79,20 @@ class DynamicLinear(nn.Module):
     """
     A linear layer whose matrices are made of a coarse map, one for each of its pixels.
 
-    `forward(coarse, fine)` takes maps (N, 512, p, q) and (N, C, H, W), with H and W multiples of
-    p and q, and returns (N, WIDTH, H, W). `groups` are those of the last layer that makes the
-    matrices, `norm` is that of the guide.
+    `forward(coarse, fine)` takes maps (N, `coarse`, p, q) and (N, `fine`, H, W), with H and W
+    multiples of p and q, and returns (N, `width`, H, W). `groups` are those of the last layer that
+    makes the matrices, `norm` is that of the guide.
     """
 
-    def __init__(self, channels: int, groups: int, norm: nn.Module):
+    def __init__(self, coarse: int, fine: int, width: int, groups: int, norm: type[nn.Module]):
         super().__init__()
         self.guide = nn.Sequential(
-            nn.Conv2d(CHANNELS[-1], WIDTH, 1),
-            nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH),
-            norm,
+            nn.Conv2d(coarse, width, 1),
+            nn.Conv2d(width, width, 3, padding=1, groups=width),
+            norm(width),
             StarReLU(),
         )
-        self.expand = nn.Conv2d(WIDTH, channels * WIDTH, 1, groups=groups)
+        self.expand = nn.Conv2d(width, fine * width, 1, groups=groups)
 
     def multiply(self, guide, fine):
         """Multiply each pixel of `fine` by the matrix made of the pixel of `guide` over it."""
@@ -137,24 +138,25 @@ def kept_bins(height: int, width: int) -> torch.Tensor:
 
 class FrequencyGate(nn.Module):
     """
-    A gate (N, WIDTH, H, W) from the spectrum of a map (N, C, H, W), filtered as a guide asks for.
+    A gate (N, width, H, W) from the spectrum of a map (N, C, H, W), filtered as a guide asks for.
 
     The disc of bins that is removed does not scale with the map: at sizes below about 50x50
     nothing is left, and the gate is constant.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int]):
+    def __init__(self, channels: int, width: int, size: tuple[int, int]):
         super().__init__()
+        inner = width // 2
         self.routing = nn.Sequential(
-            nn.Linear(WIDTH, 2 * WIDTH),
+            nn.Linear(width, 2 * width),
             nn.GELU(),
-            nn.Linear(2 * WIDTH, FILTERS * FREQUENCY_CHANNELS),
+            nn.Linear(2 * width, FILTERS * inner),
         )
-        self.pwconv1 = nn.Linear(channels, FREQUENCY_CHANNELS)
+        self.pwconv1 = nn.Linear(channels, inner)
         self.dft = RealDFT()
         self.filters = FrequencyFilters(size)
         self.kept = Tables(kept_bins)
-        self.pwconv2 = nn.Linear(FREQUENCY_CHANNELS, WIDTH)
+        self.pwconv2 = nn.Linear(inner, width)
 
     def forward(self, guide, fine):
         size = fine.shape[2:]
@@ -172,9 +174,9 @@ class FrequencyGate(nn.Module):
 class FrequencyGatedLinear(DynamicLinear):
     """A dynamic linear layer, gated by what a filter leaves of the fine map's spectrum."""
 
-    def __init__(self, channels: int, groups: int, size: tuple[int, int]):
-        super().__init__(channels, groups, LayerNorm2d(WIDTH))
-        self.gate = FrequencyGate(channels, size)
+    def __init__(self, coarse: int, fine: int, width: int, groups: int, size: tuple[int, int]):
+        super().__init__(coarse, fine, width, groups, LayerNorm2d)
+        self.gate = FrequencyGate(fine, width, size)
 
     def forward(self, coarse, fine):
         guide = self.guide(coarse)
@@ -184,19 +186,19 @@ class FrequencyGatedLinear(DynamicLinear):
 
 class MapFusion(nn.Module):
     """
-    Bring maps to the size of the first one, concatenate them and convolve them to WIDTH channels.
+    Bring maps to the size of the first one, concatenate them and convolve them to one width.
 
     A 1x1 convolution and a resize change places, so each map is convolved at its own size.
     """
 
-    def __init__(self, maps: int):
+    def __init__(self, maps: int, width: int):
         super().__init__()
-        self.conv = nn.Conv2d(maps * WIDTH, WIDTH, 1, bias=False)
-        self.bn = nn.BatchNorm2d(WIDTH)
+        self.conv = nn.Conv2d(maps * width, width, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
 
     def forward(self, *maps):
         size = maps[0].shape[2:]
-        weights = self.conv.weight.flatten(1).split(WIDTH, dim=1)
+        weights = self.conv.weight.flatten(1).split(len(self.conv.weight), dim=1)
         out = None
         for x, weight in zip(maps, weights, strict=True):
             x = resize(to_map(F.linear(to_tokens(x), weight), x.shape[2:]), size)
@@ -207,16 +209,16 @@ class MapFusion(nn.Module):
 class DynamicDecoder(nn.Module):
     """Bring four maps to one width, all but the coarsest under its guidance, and fuse them."""
 
-    def __init__(self, freq_size: tuple[int, int], num_classes: int):
+    def __init__(self, channels, width: int, freq_size: tuple[int, int], num_classes: int):
         super().__init__()
-        c1, c2, c3, c4 = CHANNELS
-        self.sdd1 = FrequencyGatedLinear(c1, 8, freq_size)
-        self.sdd2 = DynamicLinear(c2, 8, nn.BatchNorm2d(WIDTH))
-        self.sdd3 = DynamicLinear(c3, 16, nn.BatchNorm2d(WIDTH))
-        self.linear_c4 = TokenLinear(c4, WIDTH)
-        self.linear_fuse = MapFusion(4)
+        (c1, c2, c3, c4), (g1, g2, g3) = channels, GROUPS
+        self.sdd1 = FrequencyGatedLinear(c4, c1, width, g1, freq_size)
+        self.sdd2 = DynamicLinear(c4, c2, width, g2, nn.BatchNorm2d)
+        self.sdd3 = DynamicLinear(c4, c3, width, g3, nn.BatchNorm2d)
+        self.linear_c4 = TokenLinear(c4, width)
+        self.linear_fuse = MapFusion(4, width)
         self.dropout = nn.Dropout2d(0.1)
-        self.linear_pred = nn.Conv2d(WIDTH, num_classes, 1)
+        self.linear_pred = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, f1, f2, f3, f4):
         fused = self.linear_fuse(
@@ -229,9 +231,14 @@ class MDDG(nn.Module):
     MDDG for `num_classes` classes.
 
     `forward(rgb, x)` takes two normalised float maps (N, 3, H, W) and returns logits (N,
-    num_classes, H, W). `variant` is the size of the RGB encoder, b1 to b5; that of X is b1.
-    `freq_size` (rows, columns) is a quarter of the size of the images, rounded up, both multiples
-    of 8 and at least 40. The published model has variant b2 or b4 and takes 480x640.
+    num_classes, H, W). `variant` is the size of the RGB encoder, b0 to b5; that of X is b0 with b0
+    and b1 with all others. `freq_size` (rows, columns) is a quarter of the size of the images,
+    rounded up, both multiples of 8 and at least 40. The published model has variant b2 or b4 and
+    takes 480x640.
+
+    `decoder_width`, a multiple of 16, is the number of channels in the decoder. The scans over
+    channels have `scan_states` states, and `scan_ratios` times as many channels as the stage. Less
+    of these, and b0, make a compact model.
     """
 
     X_CHANNELS = 3
@@ -280,14 +287,28 @@ class MDDG(nn.Module):
     UNUSED = (r'^Aux_head\d\.',)
 
     def __init__(self, num_classes: int, variant: str = 'b2',
-                 freq_size: tuple[int, int] = (120, 160)):
+                 freq_size: tuple[int, int] = (120, 160), decoder_width: int = 256,
+                 scan_states: int = 12, scan_ratios: tuple[int, ...] = (4, 4, 2, 2)):
         super().__init__()
         self.freq_size = _checked(freq_size)
+        multiple = math.lcm(*GROUPS)
+        if not _counts(decoder_width) or decoder_width % multiple:
+            raise CardError(
+                f'decoder_width is {decoder_width!r}, needed is a multiple of {multiple}')
+        if not _counts(scan_states):
+            raise CardError(f'scan_states is {scan_states!r}, allowed are whole numbers from 1 on')
+        if not (isinstance(scan_ratios, (list, tuple)) and len(scan_ratios) == len(KERNELS)
+                and all(map(_counts, scan_ratios))):
+            raise CardError(f'scan_ratios is {scan_ratios!r}, needed are {len(KERNELS)} whole '
+                            'numbers from 1 on, one for each stage')
         self.encoder_rgb = MixTransformer(variant)
-        self.encoder_x = MixTransformer('b1')
+        channels = self.encoder_rgb.channels
+        self.encoder_x = MixTransformer(
+            next(name for name, (_, widths) in MIT.items() if widths == channels))
         self.fusion = nn.ModuleList(
-            FusionBlock(c, k, r) for c, k, r in zip(CHANNELS, KERNELS, SCAN_RATIOS, strict=True))
-        self.decoder = DynamicDecoder(self.freq_size, num_classes)
+            FusionBlock(c, kernel, ratio, scan_states)
+            for c, kernel, ratio in zip(channels, KERNELS, scan_ratios, strict=True))
+        self.decoder = DynamicDecoder(channels, decoder_width, self.freq_size, num_classes)
         init_linear_conv_(self)
 
     def forward(self, rgb, x):
@@ -310,11 +331,12 @@ class MDDG(nn.Module):
             features_rgb.append(rgb)
         return resize(self.decoder(*fused), size), (features_rgb, features_x)
 
-    @staticmethod
-    def training_parts(num_classes: int, auxiliary: bool) -> nn.Module | None:
+    def training_parts(self, num_classes: int, auxiliary: bool) -> nn.Module | None:
         """Return the auxiliary heads under the authors' names, None where none are trained."""
-        heads = {name: MapHead(CHANNELS, num_classes) for name in ('Aux_head1', 'Aux_head2')}
-        return AuxiliaryHeads(heads) if auxiliary else None
+        if not auxiliary:
+            return None
+        return AuxiliaryHeads({name: MapHead(self.encoder_rgb.channels, num_classes)
+                               for name in ('Aux_head1', 'Aux_head2')})
 
     def _check_size(self, rgb):
         if torch.jit.is_tracing():
@@ -328,6 +350,10 @@ class MDDG(nn.Module):
                 f'{h_low} to {h_high} and a width of {w_low} to {w_high} only, a quarter of '
                 f'which is freq_size={self.freq_size!r} in the network_args of its card; resize '
                 'the images')
+
+
+def _counts(number) -> bool:
+    return type(number) is int and number > 0
 
 
 def _checked(freq_size) -> tuple[int, int]:

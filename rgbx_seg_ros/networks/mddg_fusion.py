@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 HEAD_CHANNELS = 32
 SCAN_HEADS = 32
-STATES = 12
 DT_RANK = 2
 DROP = 0.1
 PIECE = 256
@@ -174,14 +173,14 @@ class ChannelScan(nn.Module):
     every head. Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces".
     """
 
-    def __init__(self, channels: int, ratio: int):
+    def __init__(self, channels: int, ratio: int, states: int):
         super().__init__()
         self.rgb = ScanStream(channels, ratio)
         self.x = ScanStream(channels, ratio)
-        self.x_proj_weight = nn.Parameter(torch.empty(2, DT_RANK + 2 * STATES, SCAN_HEADS))
+        self.x_proj_weight = nn.Parameter(torch.empty(2, DT_RANK + 2 * states, SCAN_HEADS))
         self.dt_projs_weight = nn.Parameter(torch.empty(2, SCAN_HEADS, DT_RANK))
         self.dt_projs_bias = nn.Parameter(torch.empty(2, SCAN_HEADS))
-        rates = torch.arange(1.0, STATES + 1).log()
+        rates = torch.arange(1.0, states + 1).log()
         self.A_logs = nn.Parameter(rates.repeat(2 * SCAN_HEADS, 1))
         self.Ds = nn.Parameter(torch.ones(2 * SCAN_HEADS))
         nn.init.uniform_(self.x_proj_weight, -(SCAN_HEADS ** -0.5), SCAN_HEADS ** -0.5)
@@ -201,7 +200,8 @@ class ChannelScan(nn.Module):
         rows = rows.unflatten(1, (2, -1)).unflatten(3, u.shape[2:])  # N K h+2S L P
         # The second direction is the first one on the sequence from its end.
         rows = torch.stack((rows[:, 0], rows[:, 1].flip(2)), dim=1)
-        delta, b, c = rows.split((SCAN_HEADS, STATES, STATES), dim=2)
+        states = self.A_logs.shape[1]
+        delta, b, c = rows.split((SCAN_HEADS, states, states), dim=2)
         delta = F.softplus(delta + self.dt_projs_bias.to(u.dtype)[:, :, None, None])
         u = torch.stack((u, u.flip(2)), dim=1)  # N K h L P
         a = -self.A_logs.to(u.dtype).exp().unflatten(0, (2, -1))
@@ -254,11 +254,11 @@ class MambaStream(nn.Module):
 class ChannelMamba(nn.Module):
     """The scan over channels as a block; it adds to the norm of the input, not to the input."""
 
-    def __init__(self, channels: int, ratio: int):
+    def __init__(self, channels: int, ratio: int, states: int):
         super().__init__()
         self.rgb = MambaStream(channels)
         self.x = MambaStream(channels)
-        self.scan = ChannelScan(channels, ratio)
+        self.scan = ChannelScan(channels, ratio, states)
 
     def forward(self, rgb, x):
         rgb, x = self.scan(self.rgb.in_norm(rgb), self.x.in_norm(x))
@@ -292,10 +292,11 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        hidden = max(channels // 16, 4)  # of fewer all are soon at 0 for every image
         self.fc = nn.Sequential(
-            nn.Linear(channels, channels // 16, bias=False),
+            nn.Linear(channels, hidden, bias=False),
             nn.ReLU(inplace=True),
-            nn.Linear(channels // 16, channels, bias=False),
+            nn.Linear(hidden, channels, bias=False),
             nn.Sigmoid(),
         )
 
@@ -309,15 +310,15 @@ class FusionBlock(nn.Module):
 
     Return the fused map, which only the decoder reads, and the maps of RGB and X with which the
     next stage begins. Attention runs in windows of `kernel` pixels, the scan on `ratio` x C
-    channels.
+    channels with `states` states.
     """
 
-    def __init__(self, channels: int, kernel: int, ratio: int):
+    def __init__(self, channels: int, kernel: int, ratio: int, states: int):
         super().__init__()
         self.similarity = Similarity()
         self.mask = DivergenceMask()
         self.cross = LocalCrossAttention(channels, kernel)
-        self.mamba = ChannelMamba(channels, ratio)
+        self.mamba = ChannelMamba(channels, ratio, states)
         self.norm = nn.LayerNorm(2 * channels)
         self.linear = nn.Linear(2 * channels, channels)
         self.mix_ffn = MultiScaleFFN(channels)

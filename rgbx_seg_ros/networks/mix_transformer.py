@@ -15,14 +15,14 @@ from torch import nn
 from torch.nn import functional as F
 
 MIT = {
-    # name: blocks per stage
-    'b1': (2, 2, 2, 2),
-    'b2': (3, 4, 6, 3),
-    'b3': (3, 4, 18, 3),
-    'b4': (3, 8, 27, 3),
-    'b5': (3, 6, 40, 3),
+    # name: (blocks per stage, channels per stage)
+    'b0': ((2, 2, 2, 2), (32, 64, 160, 256)),
+    'b1': ((2, 2, 2, 2), (64, 128, 320, 512)),
+    'b2': ((3, 4, 6, 3), (64, 128, 320, 512)),
+    'b3': ((3, 4, 18, 3), (64, 128, 320, 512)),
+    'b4': ((3, 8, 27, 3), (64, 128, 320, 512)),
+    'b5': ((3, 6, 40, 3), (64, 128, 320, 512)),
 }
-CHANNELS = (64, 128, 320, 512)
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 DROP_PATH = 0.1
@@ -121,17 +121,18 @@ class MixTransformer(nn.Module):
 
     It runs stage by stage, so that a network can put its own layers between them: `forward(x,
     index)` takes the image (N, 3, H, W) or the map of the stage before, and returns that of the
-    stage `index` 0..3, (N, CHANNELS[index], H / 2**(index+2), W / 2**(index+2)), rounded up.
+    stage `index` 0..3, (N, channels[index], H / 2**(index+2), W / 2**(index+2)), rounded up.
+    `channels` lists their widths.
     """
 
     def __init__(self, variant: str):
         super().__init__()
         if variant not in MIT:
             raise CardError(f'variant is {variant!r}, allowed are: {", ".join(MIT)}')
-        depths = MIT[variant]
+        depths, self.channels = MIT[variant]
         drops = torch.linspace(0, DROP_PATH, sum(depths), device='cpu').tolist()
         below = 3
-        for i, (depth, channels) in enumerate(zip(depths, CHANNELS, strict=True)):
+        for i, (depth, channels) in enumerate(zip(depths, self.channels, strict=True)):
             patch, stride = (7, 4) if i == 0 else (3, 2)
             blocks = [Block(channels, HEADS[i], REDUCTIONS[i], drops.pop(0)) for _ in range(depth)]
             setattr(self, f'patch_embed{i + 1}', PatchEmbed(below, channels, patch, stride))

@@ -13,6 +13,7 @@ missing modules appear, each replaces one class: `VFE`, `DFE`, and `ASAF` of the
 The parameters map one to one onto names in the authors' style (`RENAMES`); code under Apache-2.0.
 """
 
+from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
     check_inputs,
@@ -20,7 +21,7 @@ from rgbx_seg_ros.networks.layers import (
     to_map,
     without_autocast,
 )
-from rgbx_seg_ros.networks.ms2mnet_decoder import ChannelGate, ConvBN, Decoder, WIDTH
+from rgbx_seg_ros.networks.ms2mnet_decoder import ChannelGate, ConvBN, Decoder
 from rgbx_seg_ros.networks.resnet import ResNet50
 from rgbx_seg_ros.networks.training import AuxiliaryHeads, ConvHead
 import torch
@@ -29,6 +30,8 @@ from torch.nn import functional as F
 
 STATES = (16, 24, 28, 32)
 RESIDUAL_RATE = 0.5
+MIN_HIDDEN = 4
+"""Of a gate, as at the finest published scale; of fewer, all are soon at 0 for every image."""
 
 
 class DFE(nn.Module):
@@ -62,8 +65,9 @@ class WASE(nn.Module):
         super().__init__()
         self.weight_rgb = nn.Parameter(torch.ones(1))
         self.weight_x = nn.Parameter(torch.ones(1))
-        self.gate_rgb = ChannelGate(channels, channels // 16, nn.ReLU(inplace=True))
-        self.gate_x = ChannelGate(channels, channels // 16, nn.ReLU(inplace=True))
+        hidden = max(channels // 16, MIN_HIDDEN)
+        self.gate_rgb = ChannelGate(channels, hidden, nn.ReLU(inplace=True))
+        self.gate_x = ChannelGate(channels, hidden, nn.ReLU(inplace=True))
         for gate in (self.gate_rgb, self.gate_x):
             # The finest scale has four hidden units. With biases around 0 a gate in sixteen would
             # start with all of them at 0 for every image, and never learn.
@@ -186,6 +190,10 @@ class MS2MNet(nn.Module):
     `forward(rgb, x)` takes a colour image (N, 3, H, W) and a surface model (N, 1, H, W), both
     floating-point on the scale 0..1, each side at least 32, and returns logits (N, num_classes,
     H, W). The auxiliary heads, which only training uses, are no part of it (`training_parts`).
+
+    `base_width` is the number of channels of the finest maps, a multiple of 4, from which all
+    other widths follow: 4, 8 and 16 times as many at the coarser maps, 4 times as many in the
+    decoder. The published network has 64; less makes a compact one.
     """
 
     X_CHANNELS = 1
@@ -222,11 +230,13 @@ class MS2MNet(nn.Module):
     )
     UNUSED = (r'^\w+_backbone\.layer4\.', r'\.mixer\.A$', r'^decoder\.aux_head[23]\.')
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, base_width: int = 64):
         super().__init__()
+        if type(base_width) is not int or base_width < 1 or base_width % 4:
+            raise CardError(f'base_width is {base_width!r}, needed is a multiple of 4')
         self.dfe = DFE()
-        self.encoder_rgb = ResNet50()
-        self.encoder_x = ResNet50(in_channels=1)
+        self.encoder_rgb = ResNet50(base_width=base_width)
+        self.encoder_x = ResNet50(self.X_CHANNELS, base_width)
         channels = self.encoder_rgb.channels
         self.fusion = nn.ModuleList(
             Fusion(c, states) for c, states in zip(channels, STATES, strict=True))
@@ -243,8 +253,10 @@ class MS2MNet(nn.Module):
         logits, features = self.decoder(*[fusion(a, b) for a, b, fusion in stages])
         return resize(logits, rgb.shape[2:]), features
 
-    @staticmethod
-    def training_parts(num_classes: int, auxiliary: bool) -> nn.Module | None:
+    def training_parts(self, num_classes: int, auxiliary: bool) -> nn.Module | None:
         """Return the auxiliary heads under the authors' names, None where none are trained."""
-        heads = {name: ConvHead(WIDTH, num_classes) for name in ('aux_head3', 'aux_head2')}
-        return AuxiliaryHeads(heads) if auxiliary else None
+        if not auxiliary:
+            return None
+        width = self.encoder_rgb.channels[1]  # that of the decoder
+        return AuxiliaryHeads({name: ConvHead(width, num_classes)
+                               for name in ('aux_head3', 'aux_head2')})

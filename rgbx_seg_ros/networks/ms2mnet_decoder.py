@@ -11,8 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WIDTH = 256  # of the decoder, which adds the second map of the encoder as it is
-HEAD_WIDTH = 64
 HEADS = 16
 POOLED_SIDE = 16
 
@@ -210,24 +208,29 @@ class Head(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the coarsest map on: attend, resize to the next finer one and add it. As published."""
+    """
+    From the coarsest map on: attend, resize to the next finer one and add it. As published.
+
+    It has the width of the encoder's second map, and its head that of the first, as it adds these
+    two as they are. `channels` lists the widths of all four, that of the second a multiple of 16.
+    """
 
     def __init__(self, channels, num_classes: int):
         super().__init__()
-        _, _, c3, c4 = channels
-        self.proj4 = ConvBNReLU6(c4, WIDTH)
-        self.proj3 = ConvBNReLU6(c3, WIDTH)
-        self.b4 = Block(WIDTH, (1, 3, 5))
-        self.p3 = ASAF(WIDTH)
-        self.b3 = Block(WIDTH, (3, 5, 7))
-        self.p2 = ASAF(WIDTH)
-        self.b2 = Block(WIDTH, (5, 7, 9))
-        self.proj1 = ConvBN(WIDTH, HEAD_WIDTH)
-        self.p1 = ASAF(HEAD_WIDTH)
-        self.seg_head = Head(HEAD_WIDTH, num_classes)
+        head_width, width, c3, c4 = channels
+        self.proj4 = ConvBNReLU6(c4, width)
+        self.proj3 = ConvBNReLU6(c3, width)
+        self.b4 = Block(width, (1, 3, 5))
+        self.p3 = ASAF(width)
+        self.b3 = Block(width, (3, 5, 7))
+        self.p2 = ASAF(width)
+        self.b2 = Block(width, (5, 7, 9))
+        self.proj1 = ConvBN(width, head_width)
+        self.p1 = ASAF(head_width)
+        self.seg_head = Head(head_width, num_classes)
 
     def forward(self, f1, f2, f3, f4):
-        """Return logits, and the two maps (N, 256, h, w) that auxiliary heads look at."""
+        """Return logits, and the two maps of its width that auxiliary heads look at."""
         x3 = self.p3(self.b4(self.proj4(f4)), self.proj3(f3))
         x2 = self.p2(self.b3(x3), f2)
         return self.seg_head(self.p1(self.proj1(self.b2(x2)), f1)), (x3, x2)

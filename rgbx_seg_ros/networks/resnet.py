@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 EXPANSION = 4
 STAGES = (
-    # blocks, channels inside a bottleneck, stride
-    (3, 64, 1),
-    (4, 128, 2),
-    (6, 256, 2),
+    # blocks, channels inside a bottleneck in units of those of the stem, stride
+    (3, 1, 1),
+    (4, 2, 2),
+    (6, 4, 2),
 )
 
 
@@ -49,21 +49,22 @@ class Bottleneck(nn.Module):
 
 class ResNet50(nn.Module):
     """
-    The backbone for images of `in_channels` channels.
+    The backbone for images of `in_channels` channels, whose stem makes `base_width` of them.
 
     Takes (N, in_channels, H, W) and returns four maps (N, channels[i], H / 2**(i+1), W /
     2**(i+1)), rounded up: the stem before its pooling, and `layer1` to `layer3`. `channels` lists
-    their widths.
+    their widths. ResNet-50 itself has the `base_width` 64.
     """
 
-    channels = (64, 256, 512, 1024)
-
-    def __init__(self, in_channels: int = 3):
+    def __init__(self, in_channels: int = 3, base_width: int = 64):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        below = 64
-        for i, (depth, width, stride) in enumerate(STAGES):
+        self.channels = (
+            base_width, *(EXPANSION * factor * base_width for _, factor, _ in STAGES))
+        self.conv1 = nn.Conv2d(in_channels, base_width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(base_width)
+        below = base_width
+        for i, (depth, factor, stride) in enumerate(STAGES):
+            width = factor * base_width
             blocks = [Bottleneck(below, width, stride)]
             below = EXPANSION * width
             blocks += [Bottleneck(below, width, 1) for _ in range(depth - 1)]

@@ -14,7 +14,6 @@ from rgbx_seg_ros.networks.mddg import (
     kept_bins,
     MapFusion,
     MDDG,
-    WIDTH,
 )
 from rgbx_seg_ros.networks.mddg_fusion import (
     ChannelScan,
@@ -31,7 +30,7 @@ from torch.nn import functional as F
 @pytest.fixture(scope='module')
 def fusion():
     torch.manual_seed(0)
-    return FusionBlock(64, 5, 4).eval()
+    return FusionBlock(64, 5, 4, 12).eval()
 
 
 def maps(*shape):
@@ -50,10 +49,12 @@ def test_b4_has_36_6_million_parameters_more_than_b2():
 
 
 @pytest.mark.parametrize('variant', MIT)
-def test_x_has_the_smallest_encoder_whatever_that_of_rgb_is(variant):
+def test_x_has_the_smallest_encoder_of_the_widths_of_that_of_rgb(variant):
     net = meta(variant=variant)
-    assert len(net.encoder_rgb.block3) == MIT[variant][2]
+    depths, widths = MIT[variant]
+    assert len(net.encoder_rgb.block3) == depths[2]
     assert len(net.encoder_x.block3) == 2
+    assert net.encoder_x.channels == net.encoder_rgb.channels == widths
 
 
 @pytest.mark.parametrize(('shape', 'fits'), [
@@ -154,7 +155,7 @@ def test_the_norm_after_the_scan_reads_a_pixel_across_its_heads():
 
 def test_a_scan_in_pieces_equals_one_of_all_pixels(monkeypatch):
     torch.manual_seed(0)
-    scan = ChannelScan(64, 2).eval()
+    scan = ChannelScan(64, 2, 12).eval()
     rgb, x = maps(2, 64, 7, 9)
     with torch.no_grad():
         monkeypatch.setattr(mddg_fusion, 'PIECE', 63)
@@ -167,7 +168,7 @@ def test_a_scan_in_pieces_equals_one_of_all_pixels(monkeypatch):
 
 def test_the_scan_hands_rgb_on_to_x_and_x_back_to_rgb():
     torch.manual_seed(0)
-    scan = ChannelScan(64, 2).eval()
+    scan = ChannelScan(64, 2, 12).eval()
     rgb, x = maps(1, 64, 5, 5)
     with torch.no_grad():
         out_rgb, out_x = scan(rgb, x)
@@ -189,8 +190,8 @@ def test_a_dynamic_linear_layer_multiplies_each_pixel_by_the_matrix_of_its_cell(
 
 def test_fused_maps_equal_a_convolution_of_the_concatenated_ones():
     torch.manual_seed(0)
-    fuse = MapFusion(2).eval()
-    fine, coarse = torch.randn(2, WIDTH, 8, 12), torch.randn(2, WIDTH, 2, 3)
+    fuse = MapFusion(2, 24).eval()
+    fine, coarse = torch.randn(2, 24, 8, 12), torch.randn(2, 24, 2, 3)
     resized = F.interpolate(coarse, size=(8, 12), mode='bilinear')
     with torch.no_grad():
         wanted = fuse.bn(fuse.conv(torch.cat((fine, resized), dim=1))).relu()
@@ -210,7 +211,7 @@ def test_the_gate_keeps_the_bins_that_the_original_keeps(size):
 
 def test_the_gate_scales_a_dynamic_linear_layer_by_one_more_than_itself():
     torch.manual_seed(0)
-    layer = FrequencyGatedLinear(64, 8, (48, 64)).eval()
+    layer = FrequencyGatedLinear(512, 64, 256, 8, (48, 64)).eval()
     coarse, fine = torch.randn(1, 512, 6, 8), torch.randn(1, 64, 48, 64)
     with torch.no_grad():
         guide = layer.guide(coarse)

@@ -4,13 +4,15 @@
 
 import contextlib
 import copy
+import re
 
 import pytest
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.networks.layers import DropPath
 from rgbx_seg_ros.networks.mddg_fusion import DivergenceMask
 import torch
-from trials import TRIALS
+from trials import COMPACT, TRIALS
 
 CLASSES = 5
 
@@ -97,18 +99,34 @@ def test_both_images_reach_the_logits(net, size):
         assert (net(rgb, other_x) - logits).abs().max() > 0.1 * spread
 
 
-def test_a_training_step_gives_every_parameter_a_finite_gradient(net, size):
-    # The forward passes in inference mode above must not spoil what is kept for later ones.
-    with torch.inference_mode():
-        net(*pair(net, 2, size))
-    net.train()
+def assert_every_parameter_learns(net, size):
+    net = copy.deepcopy(net).train()
+    for part in net.modules():
+        if isinstance(part, DropPath):  # which now and then drops a branch of both images
+            part.share = 0.0
     torch.manual_seed(0)
     net(*pair(net, 2, size)).square().mean().backward()
     wrong = [name for name, p in net.named_parameters()
              if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
-    net.zero_grad()
-    net.eval()
     assert wrong == []
+
+
+def test_a_training_step_gives_every_parameter_a_finite_gradient(net, size):
+    # The forward passes in inference mode above must not spoil what is kept for later ones.
+    with torch.inference_mode():
+        net(*pair(net, 2, size))
+    assert_every_parameter_learns(net, size)
+
+
+@pytest.mark.parametrize('name', COMPACT)
+def test_a_training_step_gives_every_parameter_of_a_compact_network_a_finite_gradient(name):
+    torch.manual_seed(0)
+    net = build(name, CLASSES, **COMPACT[name])
+    published = {'num_classes': CLASSES, **TRIALS[name].variants[0]}
+    with torch.device('meta'):
+        parameters = sum(p.numel() for p in build(name, **published).parameters())
+    assert 0 < sum(p.numel() for p in net.parameters()) < parameters
+    assert_every_parameter_learns(net, TRIALS[name].sizes[0])
 
 
 def test_half_precision_follows_float32(net, name):
@@ -173,3 +191,19 @@ def test_an_unknown_variant_is_told_what_there_is(name, argument):
     known = TRIALS[name].variants[-1][argument]
     with pytest.raises(CardError, match=f"{argument} is 'huge', allowed are: .*{known}"):
         build(name, CLASSES, **{argument: 'huge'})
+
+
+@pytest.mark.parametrize(('name', 'argument', 'bad', 'needed'), [
+    *(('mddg', 'decoder_width', bad, 'needed is a multiple of 16') for bad in (0, -16, 24, 64.0)),
+    *(('mddg', 'scan_states', bad, 'allowed are whole numbers from 1') for bad in (0, 2.5, None)),
+    *(('mddg', 'scan_ratios', bad, 'needed are 4 whole numbers from 1')
+      for bad in (2, (2, 2, 1), (2, 2, 1, 0), (2, 2, 1, 1.0))),
+    *(('ms2mnet', 'base_width', bad, 'needed is a multiple of 4') for bad in (0, -4, 18, '16')),
+    *(('difusionseg', 'width', bad, 'needed is a multiple of 32') for bad in (0, 48, -32, True)),
+    *(('difusionseg', 'fusion_width', bad, 'needed is a multiple of 8 whose half divides')
+      for bad in (0, -8, 12, 48, 1024, 32.0)),
+    *(('difusionseg', 'layers', bad, 'allowed are whole numbers from 1') for bad in (0, '3', 1.5)),
+])
+def test_a_size_that_cannot_be_built_is_told_what_can(name, argument, bad, needed):
+    with pytest.raises(CardError, match=f'^{argument} is {re.escape(repr(bad))}, {needed}'):
+        build(name, CLASSES, **{argument: bad})

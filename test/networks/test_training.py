@@ -12,7 +12,7 @@ from rgbx_seg_ros.networks.layers import resize
 from rgbx_seg_ros.networks.training import ConvHead, MapHead
 import torch
 from torch.nn import functional as F
-from trials import TRIALS
+from trials import COMPACT, TRIALS
 import yaml
 
 CLASSES = 5
@@ -65,7 +65,9 @@ def test_auxiliary_heads_have_the_names_and_shapes_of_the_authors(name):
     prefix, count = PLACES[name]
     theirs = {entry['key']: tuple(entry['shape']) for entry in keys_of(name)
               if '.aux_head' in entry['key'] or entry['key'].lower().startswith('aux')}
-    parts = NETWORKS[name].training_parts(6 if name == 'ms2mnet' else 9, auxiliary=True)
+    classes = 6 if name == 'ms2mnet' else 9
+    with torch.device('meta'):
+        parts = build(name, classes).training_parts(classes, auxiliary=True)
     assert theirs
     ours = {prefix + key: tuple(value.shape) for key, value in parts.state_dict().items()}
     assert ours == theirs
@@ -74,7 +76,8 @@ def test_auxiliary_heads_have_the_names_and_shapes_of_the_authors(name):
 
 @pytest.mark.parametrize('name', WITH_HEADS)
 def test_without_auxiliary_losses_there_is_nothing_more_to_learn(name):
-    parts = NETWORKS[name].training_parts(CLASSES, auxiliary=False)
+    with torch.device('meta'):
+        parts = build(name, CLASSES).training_parts(CLASSES, auxiliary=False)
     assert parts is None or not list(parts.parameters())
 
 
@@ -92,14 +95,17 @@ def test_training_gives_the_logits_of_a_prediction_and_one_map_more_for_each_hea
     assert terms == {}
 
 
-@pytest.mark.parametrize(('name', 'text'), [
-    *((name, '{}') for name in NETWORKS), *PUBLISHED.items()], ids=lambda part: part[:11].strip())
-def test_no_parameter_is_left_out_by_the_losses_of_a_recipe(name, text):
+@pytest.mark.parametrize(('name', 'text', 'arguments'), [
+    *((name, '{}', TRIALS[name].variants[0]) for name in NETWORKS),
+    *((name, text, TRIALS[name].variants[0]) for name, text in PUBLISHED.items()),
+    *((name, text, COMPACT[name]) for name, text in PUBLISHED.items())],
+    ids=lambda part: str(part)[:11].strip())
+def test_no_parameter_is_left_out_by_the_losses_of_a_recipe(name, text, arguments):
     # A process of several would wait for its gradient. Shapes tell; values are tested elsewhere.
     spec = from_mapping(Loss, yaml.safe_load(text), name, DataError)
     height, width = TRIALS[name].sizes[0]
     with torch.device('meta'):
-        objective = Objective(build(name, CLASSES, **TRIALS[name].variants[0]), spec, CLASSES)
+        objective = Objective(build(name, CLASSES, **arguments), spec, CLASSES)
         rgb, x = torch.empty(2, 3, height, width), torch.empty(
             2, objective.network.X_CHANNELS, height, width)
         label = torch.zeros(2, height, width, dtype=torch.int64)
