@@ -24,7 +24,7 @@ from rclpy.serialization import deserialize_message
 from rgbx_seg_ros import engines, node
 from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.messages import decode_x, ENCODINGS, to_image
-from rgbx_seg_ros.pairing import DROP_REASONS
+from rgbx_seg_ros.pairing import CLOCK_SETTLE_NS, DROP_REASONS
 from ros_stage import header, next_domain, Stage
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -302,7 +302,13 @@ class Rig:
         """Let everything arrive, and return what it came to."""
         while self._queue:
             self.wait(PERIOD_S)
-        self.tick()
+        # Frames that still wait for a partner are no loss. Good pairs take them out of the queues,
+        # but for one that comes before the last frame of the other topic, or while a clock that
+        # was set back settles.
+        self.wait(CLOCK_SETTLE_NS / 1e9)
+        for _ in range(3):
+            self.tick()
+            self.wait(0.2)
         lost = None
         if not ended:
             end = time.monotonic() + 5
