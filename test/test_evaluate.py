@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.card import load_card, Window
-from rgbx_seg_ros.datasets import DATASETS, FolderDataset
+from rgbx_seg_ros.datasets import DATASETS, FolderDataset, open_dataset
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
 from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
+from rgbx_seg_ros.resources import share_dir
 from rgbx_seg_ros.segmenter import Segmenter
 import torch
 from torch import nn
@@ -411,3 +412,14 @@ def flat(facts, path=''):
         return {key: value for name, one in items
                 for key, value in flat(one, f'{path}/{name}').items()}
     return {path: facts}
+
+
+@pytest.mark.parametrize(('lost', 'name'), [
+    (None, 'mean IoU'), ('rgb', 'without RGB'), ('x', 'without X')])
+def test_the_published_scores_of_the_pothole_model_come_out_again(lost, name):
+    data = open_dataset('potholes', share_dir() / 'demo' / 'potholes', 'test')
+    segmenter = Segmenter.from_card('potholes', device='cpu')
+    facts = evaluate(segmenter, data, lost).facts()
+    told = [float(value) for value in re.findall(r'\d+\.\d', segmenter.card.scores[name])]
+    assert told[0] == pytest.approx(100 * facts['mean_iou'], abs=0.1)
+    assert told[-1] == pytest.approx(100 * facts['iou']['pothole'], abs=0.1)

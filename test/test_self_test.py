@@ -26,8 +26,11 @@ def test_a_shipped_model_passes(name):
     assert self_test(Segmenter.from_card(name, device='cpu')) > 0.99
 
 
-@pytest.mark.parametrize('name', SHIPPED)
-@pytest.mark.parametrize('fault', ['colours swapped', 'X inverted', 'X missing', 'shifted'])
+@pytest.mark.parametrize(('name', 'fault'), [
+    (name, fault) for name in SHIPPED
+    for fault in ('colours swapped', 'X inverted', 'X missing', 'shifted')
+    # The colour of a road is no matter to that model.
+    if (name, fault) != ('potholes', 'colours swapped')])
 def test_an_engine_that_errs_fails(name, fault):
     segmenter = Segmenter.from_card(name, device='cpu')
     engine = segmenter.engine
