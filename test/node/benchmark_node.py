@@ -149,6 +149,7 @@ def run_node(path, name, *arguments):
     """Be the node in the case `name`; write the trace to `path` at the end."""
     trace, case = Trace(), CASES[name]
     engines.ENGINES['torch'] = trace.engine_class(case.engine_ms, case.dense)
+    node.self_test = lambda segmenter: None  # which that engine would not pass
     node.SegNode, node.NewestWorker = trace.node_class(), trace.worker_class()
     Publisher.publish = trace.publish()
     code = node.main([__file__, *arguments])

@@ -225,6 +225,8 @@ def main(arguments):
         name, *ros_arguments = arguments[1:]
         if ENGINES[name] is not None:
             engines.ENGINES['torch'] = ENGINES[name]
+            # Such an engine sees nothing in a golden frame.
+            node.self_test = lambda segmenter: None
         return node.main([__file__, *ros_arguments])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('what', choices=('pairs', 'cycles'))
