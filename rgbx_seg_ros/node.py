@@ -361,15 +361,10 @@ def _health_settings(parameters):
 def main(args=None) -> int:
     """Run the node until it is interrupted; return 0, or 2 if it could not start."""
     use_fastdds_profile(os.environ)
+    # Until the node is up a signal is only noted: rclpy's handlers would take the context away
+    # under a transition, and an exception would end the process where it came upon C++.
     arrived = []
-
-    def interrupt(number, _):
-        arrived.append(number)
-        raise KeyboardInterrupt
-
-    # A signal is an exception until the node is up: rclpy's handlers would take the context away
-    # under a transition, which leaves it half done.
-    _handle_signals(interrupt)
+    _handle_signals(lambda number, _: arrived.append(number))
     node = None
     try:
         try:
@@ -378,17 +373,14 @@ def main(args=None) -> int:
             print(f'seg_node: error: ROS does not start: {error}', file=sys.stderr)
             return 2
         node = SegNode()
-        if not node.start():
+        if not arrived and not node.start():
             return 2
-        # From here on rclpy's handlers end the spinning. They call the former ones as well, and
-        # an exception of theirs could come as late as the clean-up.
-        _handle_signals(lambda number, _: arrived.append(number))
         install_signal_handlers()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        if not arrived:  # Python ignores exceptions in some callbacks, such as those of imports
+        if not arrived:
             executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except Exception:
         # After a signal the context is gone, and whatever was at work fails in its own way.
