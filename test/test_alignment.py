@@ -78,6 +78,7 @@ def test_known_moves_of_real_thermal_frames_are_found_again(pairs, unmoved):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # twenty alignments of ten pairs each, on a machine with other work
 def test_twenty_known_moves_of_real_thermal_frames_are_found_again(pairs, unmoved):
     errors = check_moves(pairs, unmoved, range(20))
     assert max(errors) < 4.0, errors
