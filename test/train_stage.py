@@ -24,6 +24,8 @@ from torch import nn
 from torch.nn import functional as F
 
 SIZE = (64, 96)
+_MOST_STEPS = 6
+"""A quick machine must not come to the end of a training before the last kill."""
 PLAIN = {'crop': list(SIZE), 'scale': [1.0, 1.0], 'flip': 0.0, 'jitter': 0.0, 'blank': 0.0}
 
 
@@ -57,8 +59,8 @@ def run_forks(seed, recipe, data, out, count):
     """
     Train in forked processes, kill `count` of them with SIGKILL, then let one finish.
 
-    A moment comes up to 0.2 s after a process has begun to train, so that it falls into a step or
-    into a save. Print how many were killed before their end.
+    A moment comes up to 0.2 s, and some steps, after a process has begun to train, so that it
+    falls into a step or into a save. Print how many were killed before their end.
     """
     # What training imports late is imported once, not in every process.
     torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
@@ -71,7 +73,9 @@ def run_forks(seed, recipe, data, out, count):
         before = _steps(out)
         while _steps(out) == before and os.waitpid(child, os.WNOHANG) == (0, 0):
             time.sleep(0.002)
-        time.sleep(rng.uniform(0.0, 0.2))
+        end = time.monotonic() + rng.uniform(0.0, 0.2)
+        while time.monotonic() < end and _steps(out) < before + _MOST_STEPS:
+            time.sleep(0.002)
         try:
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
