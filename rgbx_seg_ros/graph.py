@@ -86,8 +86,7 @@ class SegmentationGraph(nn.Module):
         else:
             logits, fused = self.network(rgb, x), None
         logits = self._unfit(logits, fitted, size)
-        top, mask = logits.max(dim=1)
-        confidence = (top - logits.logsumexp(dim=1)).exp()
+        confidence, mask = logits.softmax(dim=1).max(dim=1)
         outputs = mask.to(torch.uint8), (confidence * 255.0).round().to(torch.uint8)
         if fused is None:
             return outputs

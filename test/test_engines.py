@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.checkpoint import load_weights, save_weights, sha256
-from rgbx_seg_ros.engines import ENGINES, open_engine
+from rgbx_seg_ros.engines import ENGINES, open_engine, torch_engine
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
@@ -48,6 +48,42 @@ def test_half_precision_gives_nearly_the_same_mask(graph):
     assert len(np.unique(mask)) > 1
     assert (mask == half_mask).mean() > 0.97
     assert np.abs(confidence.astype(int) - half_confidence).max() < 12
+
+
+def test_the_torch_engine_folds_the_network(tiny_card):
+    network = torch_engine.TorchEngine(load_card(tiny_card), 'cpu').network
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+
+
+def test_bfloat16_gives_nearly_the_same_mask_on_a_cpu_that_can(tiny_card, graph, monkeypatch):
+    monkeypatch.setattr(torch_engine, '_cpu_flags', lambda: {'avx2', 'amx_bf16'})
+    engine = torch_engine.TorchBFloat16Engine(load_card(tiny_card), 'cpu')
+    assert engine.device == 'cpu bfloat16'
+    mask, confidence = engine(*PAIR, LIMITS)
+    exact_mask, exact_confidence = run(graph)
+    assert (mask == exact_mask).mean() > 0.97
+    difference = np.abs(confidence.astype(int) - exact_confidence)
+    assert 0 < difference.max() < 12, 'the same confidence everywhere is float32'
+
+
+def test_bfloat16_falls_back_with_one_line_on_a_cpu_that_cannot(tiny_card, graph, monkeypatch):
+    monkeypatch.setattr(torch_engine, '_cpu_flags', lambda: {'avx2', 'avx512f'})
+    with pytest.warns(UserWarning, match='CPU has no .* bfloat16 .*: .* runs in float32') as said:
+        engine = torch_engine.TorchBFloat16Engine(load_card(tiny_card), 'cpu')
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    assert engine.device == 'cpu float32'
+    assert np.array_equal(engine(*PAIR, LIMITS)[0], run(graph)[0])
+
+
+def test_the_flags_of_a_cpu_are_words_and_none_where_there_is_no_list(monkeypatch):
+    monkeypatch.setattr(torch_engine.Path, 'read_text', lambda path: 'cpu : x\nflags : a b\n')
+    assert torch_engine._cpu_flags() == {'a', 'b'}
+
+    def missing_list(path):
+        raise FileNotFoundError(path)
+    monkeypatch.setattr(torch_engine.Path, 'read_text', missing_list)
+    assert torch_engine._cpu_flags() == set()
 
 
 @pytest.mark.parametrize('name', ENGINES)

@@ -20,13 +20,14 @@ FLOORS = {
         'node_report', 'pairing', 'parameters', 'periods', 'pickles', 'resources', 'telemetry',
         'worker'},
     'torch': {
-        'checkpoint', 'engines', 'frames', 'graph', 'networks', 'published_weights', 'segmenter',
-        'self_test', 'torch_files', 'x_range'},
+        'checkpoint', 'engines', 'folding', 'frames', 'graph', 'networks', 'onnx_files',
+        'published_weights', 'segmenter', 'self_test', 'torch_files', 'x_range'},
     'offline work': {
-        'alignment', 'augment', 'benchmark', 'data_check', 'datasets', 'evaluate', 'golden',
-        'images', 'import_weights', 'label_boxes', 'losses', 'metrics', 'models', 'optimizers',
-        'predict', 'processes', 'protocols', 'registration', 'report', 'report_page', 'rig',
-        'tiles', 'train', 'train_config', 'train_data', 'train_log', 'train_state', 'validation'},
+        'alignment', 'augment', 'benchmark', 'data_check', 'datasets', 'evaluate', 'export',
+        'golden', 'images', 'import_weights', 'label_boxes', 'losses', 'metrics', 'models',
+        'optimizers', 'predict', 'processes', 'protocols', 'registration', 'report', 'report_page',
+        'rig', 'tiles', 'train', 'train_config', 'train_data', 'train_log', 'train_state',
+        'validation'},
     'edge': {
         'bags', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs', 'make_bag',
         'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},

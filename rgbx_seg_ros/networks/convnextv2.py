@@ -9,7 +9,7 @@ CC BY-NC 4.0.
 """
 
 from rgbx_seg_ros.errors import CardError
-from rgbx_seg_ros.networks.layers import LayerNorm2d
+from rgbx_seg_ros.networks.layers import LayerNorm2d, pointwise
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -55,6 +55,47 @@ class Block(nn.Module):
         t = self.dwconv(x).permute(0, 2, 3, 1)  # N H W C
         t = self.grn(F.gelu(self.pwconv1(self.norm(t))))
         return x + self.pwconv2(t).permute(0, 3, 1, 2)
+
+    def folded(self) -> nn.Module:
+        """Return the same block with GRN's factors in the matrix that follows it."""
+        return FoldedBlock(self)
+
+
+class FoldedBlock(nn.Module):
+    """
+    What `Block` computes, with fewer passes over its widest map.
+
+    GRN has one factor for each channel, so it can scale the columns of `pwconv2` as well, and its
+    shift adds to the bias.
+    """
+
+    def __init__(self, block: Block):
+        super().__init__()
+        self.dwconv, self.norm, self.pwconv1 = block.dwconv, block.norm, block.pwconv1
+        self.gamma = nn.Parameter(block.grn.gamma.flatten())
+        self.pwconv2 = block.pwconv2
+        shift = self.pwconv2.weight.double() @ block.grn.beta.flatten().double()
+        self.pwconv2.bias = nn.Parameter((self.pwconv2.bias + shift).float())
+
+    def forward(self, x):
+        t = self.norm(self.dwconv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        t = F.gelu(pointwise(t, self.pwconv1.weight, self.pwconv1.bias))  # N 4C H W
+        norm = channel_norms(t)
+        factor = self.gamma * (norm / (norm.mean(dim=1, keepdim=True) + 1e-6)) + 1.0  # N 4C
+        weight = self.pwconv2.weight
+        if len(t) == 1:
+            weight = (weight * factor).to(weight.dtype)
+        else:  # a matrix for each image is no convolution
+            t = t * factor[:, :, None, None].to(t.dtype)
+        return x + pointwise(t, weight, self.pwconv2.bias)
+
+
+def channel_norms(x: torch.Tensor) -> torch.Tensor:
+    """Return the norm of each channel of a map (N, C, H, W), (N, C)."""
+    if x.dtype == torch.float16:  # which has no room for squares
+        return torch.linalg.vector_norm(x, dim=(2, 3))
+    # On a CPU this takes a quarter of the time of `vector_norm`.
+    return x.square().sum(dim=(2, 3), dtype=torch.float32).sqrt()
 
 
 class ConvNeXtV2(nn.Module):

@@ -9,19 +9,25 @@ parameters map one to one onto the authors' (`RENAMES`); code under Apache-2.0, 
 weights under their own terms.
 """
 
+import functools
+
 from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
 from rgbx_seg_ros.networks.layers import (
     ChannelEmbed,
     check_inputs,
     CrossExchange,
     init_linear_conv_,
+    norm_affine,
     resize,
+    ResizedSum,
+    Tables,
     to_map,
     to_tokens,
     TokenLinear,
 )
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 HEADS = (1, 2, 4, 8)
 
@@ -46,6 +52,53 @@ class GlobalWeightedInteraction(nn.Module):
         weight = self.conv1(both).sigmoid() * self.conv2(both).tanh()
         weight = weight.mean(dim=(2, 3), keepdim=True)  # N C 1 1, in (-1, 1)
         return weight * rgb, (1.0 - weight) * x
+
+    def folded(self) -> nn.Module:
+        """Return the same with the convolutions of both branches as one, where that is cheaper."""
+        pointwise, conv = self.conv1
+        channels = conv.out_channels
+        apart = (pointwise.in_channels + 9 * channels) * conv.in_channels
+        together = 9 * channels * pointwise.in_channels
+        return FoldedInteraction(self) if together < apart else self
+
+
+class FoldedInteraction(nn.Module):
+    """
+    What `GlobalWeightedInteraction` computes, with one 3x3 convolution for both branches.
+
+    Nothing lies between the two convolutions of a branch, so that they are one. Its bias depends
+    on the place: the second convolution pads with zeros what the first one gave its bias.
+    """
+
+    def __init__(self, gwim: GlobalWeightedInteraction):
+        super().__init__()
+        weights, borders, biases = [], [], []
+        for first, second in (gwim.conv1, gwim.conv2):
+            kernel = second.weight.double()  # C width 3 3
+            weights.append(torch.einsum('cwij,wd->cdij', kernel, first.weight.flatten(1).double()))
+            borders.append(torch.einsum('cwij,w->cij', kernel, first.bias.double())[:, None])
+            biases.append(second.bias)
+        weight = torch.cat(weights).float()
+        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False,
+                              device='meta')
+        self.conv.weight = nn.Parameter(weight)
+        self.bias_map = Tables(functools.partial(
+            _bias_map, torch.cat(borders).cpu(), torch.cat(biases).double().cpu()))
+
+    def forward(self, rgb, x):
+        both = self.conv(torch.cat((rgb, x), dim=1))  # N 2C H W
+        both = both + self.bias_map(both.device, *both.shape[2:]).to(both.dtype)
+        logistic, hyperbolic = both.chunk(2, dim=1)
+        weight = logistic.sigmoid() * hyperbolic.tanh()
+        weight = weight.mean(dim=(2, 3), keepdim=True)
+        return weight * rgb, (1.0 - weight) * x
+
+
+def _bias_map(kernel, bias, height, width):
+    """Return what a 3x3 convolution and its bias make of ones in a border of zeros."""
+    ones = torch.ones(1, 1, height, width, dtype=torch.float64)
+    return F.conv2d(ones, kernel, bias, padding=1).float().contiguous(
+        memory_format=torch.channels_last)
 
 
 class CrossPath(CrossExchange):
@@ -96,6 +149,37 @@ class MLPDecoder(nn.Module):
             self.linear_c1(f1),
         )
         return self.linear_pred(self.dropout(self.linear_fuse(torch.cat(stack, dim=1))))
+
+    def folded(self) -> nn.Module:
+        """
+        Return the same decoder with one matrix from each map to the fused width.
+
+        Projection, its part of the fusion and the batch norm are linear, so that they are one. At
+        480x640 this takes 22.0 GMAC to 1.9.
+        """
+        fuse, norm = self.linear_fuse[:2]
+        scale, bias = norm_affine(norm)
+        bias = bias + scale * fuse.bias
+        # The coarsest map is the first one in the concatenation.
+        parts = reversed((scale[:, None] * fuse.weight.flatten(1)).chunk(4, dim=1))
+        linears = (self.linear_c1, self.linear_c2, self.linear_c3, self.linear_c4)
+        weights = []
+        for part, linear in zip(parts, linears, strict=True):
+            weights.append(part @ linear.proj.weight.double())
+            bias = bias + part @ linear.proj.bias.double()
+        return FoldedDecoder(ResizedSum(weights, bias), self.linear_pred)
+
+
+class FoldedDecoder(nn.Module):
+    """What `MLPDecoder` computes, after folding."""
+
+    def __init__(self, fuse: ResizedSum, linear_pred: nn.Conv2d):
+        super().__init__()
+        self.fuse = fuse
+        self.linear_pred = linear_pred
+
+    def forward(self, f1, f2, f3, f4):
+        return self.linear_pred(self.fuse(f1, f2, f3, f4))
 
 
 class MSIRTNet(nn.Module):

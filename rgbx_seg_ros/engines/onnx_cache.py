@@ -1,0 +1,166 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The ONNX files that engines have made for themselves, each with its checksum beside it.
+
+They are made in a process of their own: an export is minutes of Python, which in the node would
+hold back every callback, and leaves hundreds of megabytes behind. Any number of processes may use
+the folder: one builds at a time, and a file appears whole or not at all.
+"""
+
+import contextlib
+from dataclasses import replace
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+import time
+
+import rgbx_seg_ros
+from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.checkpoint import sha256
+from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.errors import CardError, EngineError, RgbxSegError
+from rgbx_seg_ros.fields import from_mapping
+from rgbx_seg_ros.onnx_files import card_text, FrameKind, OPSET, weights_checksum, write_onnx
+import torch
+import yaml
+
+UNUSED_DAYS = 30
+"""After which a file is removed, when another one is made."""
+
+_BUILD = 'from rgbx_seg_ros.engines.onnx_cache import main; main()'
+_NICENESS = 10
+
+
+def cache_dir() -> Path:
+    """Return rgbx_seg_ros/engines in $XDG_CACHE_HOME or ~/.cache; it may not exist."""
+    cache = os.environ.get('XDG_CACHE_HOME', '')
+    if not os.path.isabs(cache):  # The XDG specification wants others ignored.
+        cache = os.path.expanduser('~/.cache')
+    return Path(cache, 'rgbx_seg_ros', 'engines')
+
+
+def cached_path(card: Card, kind: FrameKind, runtime: str) -> Path:
+    """Return where the file of a model is, named by everything that it depends on."""
+    parts = [card_text(card), weights_checksum(card), rgbx_seg_ros.__version__, runtime,
+             torch.__version__, OPSET, kind]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return cache_dir() / f'{card.name}-{key[:24]}.onnx'
+
+
+def checksum_path(path: Path) -> Path:
+    """Return the file beside `path` with its checksum, as sha256sum writes it."""
+    return path.with_suffix('.sha256')
+
+
+def tensorrt_path(path: Path) -> Path:
+    """Return the folder beside `path` for what TensorRT makes of it."""
+    return path.with_suffix('.tensorrt')
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether a file is there, has its checksum, and so was used now."""
+    try:
+        intact = checksum_path(path).read_text(encoding='utf-8') == _checksum_line(path, path)
+        if intact:
+            os.utime(path)
+        return intact
+    except (OSError, UnicodeDecodeError, RgbxSegError):
+        return False
+
+
+def discard(path: Path) -> None:
+    """Remove a file and all that belongs to it."""
+    checksum_path(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    shutil.rmtree(tensorrt_path(path), ignore_errors=True)
+
+
+def _checksum_line(path, named):
+    return f'{sha256(path)}  {named.name}\n'
+
+
+def start_build(card: Card, kind: FrameKind, path: Path) -> subprocess.Popen:
+    """Start the process that makes the file `path`; see `wait_for`."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', _BUILD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, env={
+            **os.environ,
+            'PYTHONPATH': os.pathsep.join(filter(None, (
+                str(Path(rgbx_seg_ros.__file__).parents[1]), os.environ.get('PYTHONPATH')))),
+            'OMP_NUM_THREADS': '1',
+            'CUDA_VISIBLE_DEVICES': '',
+        })
+    with contextlib.suppress(BrokenPipeError):  # it has died, and wait_for will say of what
+        process.stdin.write(json.dumps({
+            'card': card_text(card), 'folder': str(card.folder.absolute()), 'kind': kind,
+            'path': str(path)}))
+        process.stdin.flush()
+    return process
+
+
+def wait_for(process: subprocess.Popen) -> None:
+    """Wait until a build has ended; raise EngineError, with its last words, if it failed."""
+    _, words = process.communicate()
+    if process.returncode:
+        last = (words.strip().splitlines() or [f'exit status {process.returncode}'])[-1]
+        raise EngineError(f'the export failed: {last}')
+
+
+def main() -> None:
+    """Make the file that the request on stdin describes: what a build process runs."""
+    os.nice(_NICENESS)
+    request = json.load(sys.stdin)
+    card = from_mapping(Card, yaml.safe_load(request['card']), 'card', CardError)
+    rgb_size, x_size, *rest = request['kind']
+    try:
+        build(replace(card, folder=Path(request['folder'])),
+              FrameKind(tuple(rgb_size), tuple(x_size), *rest), Path(request['path']))
+    except (RgbxSegError, OSError) as error:
+        sys.exit(str(error))
+
+
+def build(card: Card, kind: FrameKind, path: Path) -> None:
+    """Make the file `path`, unless another process has just done so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_in(path.parent):
+        if is_intact(path):
+            return
+        discard(path)
+        _prune(path.parent)
+        part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+        try:
+            write_onnx(TorchEngine(card, 'cpu').network, card, part, kind)
+            line = _checksum_line(part, path)
+            os.replace(part, path)
+            # Until the checksum is there, the file counts for nothing.
+            part.write_text(line, encoding='utf-8')
+            os.replace(part, checksum_path(path))
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone_in(folder):
+    """Hold the lock of a folder, which the system takes back from a process that dies."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _prune(folder):
+    """Remove what was not used for long, and what a killed build has left."""
+    oldest = time.time() - 24 * 3600 * UNUSED_DAYS
+    for path in folder.glob('*.onnx'):
+        if path.stat().st_mtime < oldest:
+            discard(path)
+    for part in folder.glob('.*.part'):  # nobody else is writing: the lock is ours
+        part.unlink(missing_ok=True)

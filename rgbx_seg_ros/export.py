@@ -1,0 +1,124 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`rgbx-seg export`: write a model as an ONNX file, for a runtime of one's own."""
+
+import os
+from pathlib import Path
+import textwrap
+
+import cv2
+import numpy as np
+from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.frames import X_TYPES
+from rgbx_seg_ros.onnx_files import (
+    Difference,
+    FrameKind,
+    OnnxModel,
+    OPSET,
+    write_onnx,
+)
+from rgbx_seg_ros.resources import share_dir
+from rgbx_seg_ros.segmenter import Segmenter
+
+_PAIRS_TRIED = 10
+
+
+def export(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Difference:
+    """
+    Write the model of a segmenter, which runs on the CPU in PyTorch, for one kind of frames.
+
+    Each of `pairs`, (rgb, x) of that kind, must come out of the file as out of PyTorch in float32:
+    up to what rounding explains, or nothing appears at `path` and EngineError is raised. Return
+    the largest difference.
+    """
+    engine, path = segmenter.engine, Path(path)
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        write_onnx(engine.network, segmenter.card, part, kind)
+        model = OnnxModel(part)
+        difference = Difference.worst(
+            Difference.between(engine(*inputs), model(*inputs))
+            for inputs in ((rgb, x, _limits(x)) for rgb, x in pairs))
+        if not difference.is_small():
+            raise EngineError(f'{str(path)!r} is not written, as it differs too much from '
+                              f'PyTorch: {difference}')
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return difference
+
+
+def _limits(x):
+    """Return a range that brings most of a frame into 0..1, whatever its type."""
+    low, high = np.percentile(x[np.isfinite(x)], (1, 99)) if np.isfinite(x).any() else (0, 1)
+    return float(low), float(max(high, low + 1))
+
+
+def pairs_of_kind(dataset, kind: FrameKind):
+    """Yield the first pairs of a data set, scaled and cast to a kind where they are not of it."""
+    for name in dataset.names[:_PAIRS_TRIED]:
+        sample = dataset[dataset.names.index(name)]
+        yield _resized(sample.rgb, kind.rgb_size), _converted(sample.x, kind)
+
+
+def _resized(frame, size):
+    if frame.shape[:2] == tuple(size):
+        return frame
+    return cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+
+
+def _converted(x, kind):
+    x = _resized(x, kind.x_size)
+    if x.dtype != kind.x_type:
+        low, high = _limits(x)
+        wanted = np.dtype(kind.x_type)
+        top = np.iinfo(wanted).max if np.issubdtype(wanted, np.integer) else 100.0
+        x = ((np.nan_to_num(x) - low) / (high - low)).clip(0, 1)
+        x = (x * top).astype(wanted)
+    if kind.x_channels == 1:
+        return x if x.ndim == 2 else np.ascontiguousarray(x[..., 0])
+    return x if x.ndim == 3 else np.repeat(x[..., None], 3, axis=2)
+
+
+def add_arguments(parser):
+    """Declare the command's arguments."""
+    types = [kind.__name__ for kind in X_TYPES]
+    parser.add_argument('model', metavar='CARD', help='a card, or the name of one')
+    parser.add_argument('-o', '--out', metavar='FILE', type=Path, required=True,
+                        help='file to write, .onnx')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'),
+                        help='of RGB, in pixels; a file is for frames of one size, which makes it '
+                             'fast (default: that of --data, or the input size of the card)')
+    parser.add_argument('--x-size', nargs=2, type=int, metavar=('H', 'W'),
+                        help='of X, in pixels (default: that of --data, or that of RGB)')
+    parser.add_argument('--x-type', choices=types, metavar='TYPE',
+                        help=f'of the values of X: {", ".join(types)} (default: that of --data, '
+                             'or uint8)')
+    parser.add_argument('--x-channels', type=int, choices=(1, 3), metavar='N',
+                        help='of X, 1 or 3 (default: as in --data, or 1)')
+    parser.add_argument('--data', metavar='FOLDER', type=Path,
+                        help=f'rgb/ and thermal/, depth/ or x/: the first {_PAIRS_TRIED} pairs '
+                             'must come out as in PyTorch, or nothing is written (default: the '
+                             'frames of the demo)')
+
+
+def main(args):
+    """Run the command."""
+    segmenter = Segmenter.from_card(args.model, device='cpu')
+    dataset = FolderDataset(args.data or share_dir() / 'demo')
+    if args.data:
+        default = FrameKind.of(dataset[0].rgb, dataset[0].x)
+    else:
+        size = tuple(args.size or segmenter.card.input_size)
+        default = FrameKind(size, size)
+    kind = FrameKind(
+        tuple(args.size or default.rgb_size), tuple(args.x_size or default.x_size),
+        args.x_channels or default.x_channels, args.x_type or default.x_type)
+    kind.check()
+    difference = export(segmenter, args.out, kind, pairs_of_kind(dataset, kind))
+    count = min(len(dataset.names), _PAIRS_TRIED)
+    print(f'wrote {args.out} ({os.path.getsize(args.out) / 1e6:.1f} MB, float32, opset {OPSET}) '
+          f'for {kind}')
+    print(textwrap.fill(f'on {count} pairs of {dataset.root} {difference}, against PyTorch', 80,
+                        subsequent_indent='    ', break_long_words=False))

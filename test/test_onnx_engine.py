@@ -1,0 +1,326 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Runtime takes over from PyTorch when it gives the same masks, and never before."""
+
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+import warnings
+
+import numpy as np
+import pytest
+from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.engines import onnx_cache, onnx_engine
+from rgbx_seg_ros.engines.onnx_cache import cache_dir, checksum_path, is_intact
+from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
+from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.onnx_files import Difference, FrameKind, OnnxModel
+import torch
+
+onnx = pytest.importorskip('onnx', reason='it needs the extra onnx')
+pytest.importorskip('onnxruntime', reason='it needs the extra onnx')
+pytest.importorskip('onnxscript', reason='it needs the extra onnx')
+
+pytestmark = pytest.mark.timeout(900)  # an export takes minutes on a machine that is busy
+
+RNG = np.random.default_rng(0)
+PAIR = (RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16),
+        (100.0, 4000.0))
+OTHER = PAIR[0][:60], *PAIR[1:]
+
+
+@pytest.fixture(scope='module')
+def built(tiny_card, tmp_path_factory):
+    """Return the cache that an engine has made, and what it said and gave on the way."""
+    cache = tmp_path_factory.mktemp('cache')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(cache))
+        engine = OnnxEngine(load_card(tiny_card), 'cpu')
+        steps = [(engine(*PAIR), engine.device) for _ in range(3)]
+        ready = engine.settle()
+        steps.append((engine(*PAIR), engine.device))
+        return SimpleNamespace(cache=cache, steps=steps, ready=ready)
+
+
+@pytest.fixture
+def cache(built, tmp_path, monkeypatch):
+    """Return the path of the model in a copy of that cache, which is the one in use."""
+    shutil.copytree(built.cache, tmp_path / 'cache')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    path, = cache_dir().glob('*.onnx')
+    return path
+
+
+@pytest.fixture
+def builds(cache, built, monkeypatch):
+    """Let a build copy the model of the first cache; return the paths that were asked for."""
+    paths, source = [], built.cache / cache.relative_to(cache.parents[2])
+
+    def start(card, kind, path):
+        paths.append(path)
+        for function in (lambda one: one, checksum_path):
+            shutil.copy(function(source), function(path))
+        return process('pass')
+    monkeypatch.setattr(onnx_engine, 'start_build', start)
+    return paths
+
+
+def process(code):
+    return subprocess.Popen([sys.executable, '-S', '-c', code], stdin=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def started(card, pair=PAIR):
+    """Return an engine that has seen a kind of frames twice."""
+    engine = OnnxEngine(load_card(card), 'cpu')
+    engine(*pair)
+    engine(*pair)
+    return engine
+
+
+def test_pytorch_serves_until_the_model_has_proved_itself(built, tiny_card):
+    expected = TorchEngine(load_card(tiny_card), 'cpu')(*PAIR)
+    assert len(np.unique(expected[0])) > 1
+    for outputs, device in built.steps[:3]:
+        assert device.startswith('cpu float32 by PyTorch until ONNX Runtime ')
+        for one, other in zip(outputs, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert built.ready
+    outputs, device = built.steps[3]
+    assert device.startswith('cpu by ONNX Runtime ')
+    assert Difference.between(expected, outputs).is_small()
+
+
+def test_the_cache_holds_the_model_with_its_checksum_and_nothing_else(cache):
+    assert is_intact(cache)
+    assert {one.name for one in cache.parent.iterdir()} == {
+        cache.name, checksum_path(cache).name}
+    subprocess.run(['sha256sum', '--status', '-c', checksum_path(cache).name], cwd=cache.parent,
+                   check=True)
+
+
+def test_a_second_engine_takes_the_model_from_the_cache(builds, tiny_card):
+    engine = started(tiny_card)
+    assert engine.settle()
+    assert not builds
+    assert 'by ONNX Runtime' in engine.device
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def without_checksum(path):
+    checksum_path(path).unlink()
+
+
+def with_a_checksum_of_noise(path):
+    checksum_path(path).write_bytes(b'\xff\x00')
+
+
+def no_model(path):
+    path.write_bytes(b'nothing')
+    checksum_path(path).write_text(onnx_cache._checksum_line(path, path))
+
+
+def of_other_weights(path):
+    model = onnx.load(path)
+    for one in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(one)
+        if values.dtype == np.float32 and values.ndim > 1:
+            one.CopyFrom(onnx.numpy_helper.from_array(values[::-1].copy(), one.name))
+    onnx.save(model, path)
+    checksum_path(path).write_text(onnx_cache._checksum_line(path, path))
+
+
+@pytest.mark.parametrize('damage', [flip_a_bit, cut, without_checksum, with_a_checksum_of_noise,
+                                    no_model, of_other_weights])
+def test_a_file_that_is_not_the_model_is_made_again(damage, cache, builds, tiny_card):
+    damage(cache)
+    engine = started(tiny_card)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert engine.settle()
+    assert builds == [cache]
+    assert is_intact(cache)
+
+
+def test_a_model_that_gives_other_masks_never_serves(cache, builds, tiny_card, monkeypatch):
+    monkeypatch.setattr(OnnxModel, '__call__', lambda *_: (
+        np.zeros((70, 90), np.uint8), np.zeros((70, 90), np.uint8)))
+    engine = started(tiny_card)
+    with pytest.warns(UserWarning, match='CPU gives another mask than PyTorch: .* % of the mask'):
+        assert not engine.settle()
+    assert not cache.exists()
+    assert engine(*PAIR)[0].any()
+
+
+def test_frames_of_two_kinds_get_a_model_each(cache, builds, tiny_card, monkeypatch):
+    engine = started(tiny_card)
+    assert engine.settle()
+    monkeypatch.setattr(onnx_engine, 'start_build', lambda *_: process('pass'))
+    engine(*OTHER)
+    assert engine(*OTHER)[0].shape == (60, 90)
+    with pytest.warns(UserWarning, match='PyTorch goes on with frames of 90x60 RGB with 60x50 X'):
+        assert not engine.settle()
+    engine(*PAIR)
+    assert 'by ONNX Runtime' in engine.device
+
+
+def test_a_single_frame_is_not_worth_an_export(tiny_card, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(onnx_engine, '_Job', lambda *arguments: jobs.append(arguments))
+    engine = OnnxEngine(load_card(tiny_card), 'cpu')
+    for pair in (PAIR, OTHER, PAIR, OTHER):
+        engine(*pair)
+    assert not engine.settle()
+    assert not jobs
+
+
+def test_pytorch_goes_on_and_says_once_why_an_export_failed(tiny_card, tmp_path, monkeypatch):
+    (tmp_path / 'rgbx_seg_ros').write_text('in the way of the folder')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    engine = started(tiny_card)
+    with pytest.warns(UserWarning, match='PyTorch goes on .*: the export failed: .*Errno') as said:
+        assert not engine.settle()
+    assert len(said) == 1 and '\n' not in str(said[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        engine(*PAIR)
+        engine(*PAIR)
+        assert not engine.settle()
+    assert engine.device == 'cpu float32 by PyTorch'
+
+
+def test_a_card_without_weights_stays_with_pytorch(write_card, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    engine = started(write_card())
+    with pytest.warns(UserWarning, match="card 'tiny' has no weights"):
+        assert not engine.settle()
+
+
+def test_pytorch_takes_over_where_a_model_fails_later(cache, builds, tiny_card, monkeypatch):
+    engine = started(tiny_card)
+    assert engine.settle()
+
+    def fail(*_):
+        raise EngineError('out of memory')
+    monkeypatch.setattr(OnnxModel, '__call__', fail)
+    with pytest.warns(UserWarning, match='out of memory'):
+        mask, _ = engine(*PAIR)
+    assert mask.shape == (70, 90)
+    assert engine.device == 'cpu float32 by PyTorch'
+
+
+def test_a_build_ends_with_its_engine(tiny_card, tmp_path, monkeypatch):
+    running, reached = [], threading.Event()
+
+    def start(*_):
+        running.append(process('import time; time.sleep(60)'))
+        reached.set()
+        return running[0]
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(onnx_engine, 'start_build', start)
+    engine = started(tiny_card)
+    assert reached.wait(60)
+    assert running[0].poll() is None
+    del engine
+    gc.collect()
+    assert running[0].wait(10) < 0
+
+
+def test_of_two_processes_that_want_a_model_one_makes_it(tiny_card, tmp_path, monkeypatch):
+    written, both = [], threading.Barrier(2)
+
+    def write(network, card, path, kind):
+        written.append(path)
+        path.write_text('a model')
+
+    def build():
+        both.wait()
+        onnx_cache.build(card, None, tmp_path / 'a' / 'm.onnx')
+    monkeypatch.setattr(onnx_cache, 'write_onnx', write)
+    card = load_card(tiny_card)
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 1
+    assert sorted(one.name for one in (tmp_path / 'a').iterdir()) == ['m.onnx', 'm.sha256']
+
+
+def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
+        tiny_card, tmp_path, monkeypatch):
+    def fail(network, card, path, *_):
+        path.write_text('half')
+        raise EngineError('no')
+    monkeypatch.setattr(onnx_cache, 'write_onnx', fail)
+    (tmp_path / '.n.onnx.1.part').write_text('of one that was killed')
+    for name, days in (('old', onnx_cache.UNUSED_DAYS + 1), ('new', onnx_cache.UNUSED_DAYS - 1)):
+        for path in (tmp_path / f'{name}.onnx', tmp_path / f'{name}.sha256'):
+            path.write_text(name)
+        seen = path.stat().st_mtime - days * 24 * 3600
+        os.utime(tmp_path / f'{name}.onnx', (seen, seen))
+    with pytest.raises(EngineError, match='no'):
+        onnx_cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
+    assert {one.name for one in tmp_path.iterdir()} == {'new.onnx', 'new.sha256'}
+
+
+def test_a_model_has_another_name_for_other_weights_versions_and_frames(
+        tiny_card, write_card, monkeypatch):
+    kind = FrameKind((70, 90), (50, 60))
+    card = load_card(tiny_card)
+    paths = {onnx_cache.cached_path(card, kind, '1')}
+    paths.add(onnx_cache.cached_path(card, kind, '1'))
+    assert len(paths) == 1
+    paths.add(onnx_cache.cached_path(card, kind, '2'))
+    paths.add(onnx_cache.cached_path(card, kind._replace(x_type='uint16'), '1'))
+    paths.add(onnx_cache.cached_path(load_card(write_card()), kind, '1'))
+    monkeypatch.setattr(torch, '__version__', '9')
+    paths.add(onnx_cache.cached_path(card, kind, '1'))
+    other = write_card(weights={'file': 'w.safetensors'})
+    content = tiny_card.with_suffix('.safetensors').read_bytes()
+    other.with_name('w.safetensors').write_bytes(content)
+    paths.add(onnx_cache.cached_path(load_card(other), kind, '1'))
+    other.with_name('w.safetensors').write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    paths.add(onnx_cache.cached_path(load_card(other), kind, '1'))
+    assert len(paths) == 7
+
+
+@pytest.mark.parametrize(('offered', 'device', 'wanted'), [
+    (['Tensorrt', 'CUDA', 'CPU'], 'cpu', [['CPU']]),
+    (['Tensorrt', 'CUDA', 'CPU'], 'cuda:1', [['Tensorrt', 'CUDA'], ['CUDA']]),
+    (['CUDA', 'CPU'], 'cuda', [['CUDA']]),
+])
+def test_the_fastest_provider_comes_first(offered, device, wanted):
+    runtime = SimpleNamespace(get_available_providers=lambda: [
+        f'{name}ExecutionProvider' for name in offered])
+    found = onnx_engine._providers(runtime, torch.device(device))
+    assert [[name.removesuffix('ExecutionProvider') for name, _ in one] for one in found] == wanted
+    numbers = {options.get('device_id') for one in found for _, options in one}
+    assert numbers == {torch.device(device).index or 0 if device != 'cpu' else None}
+
+
+def test_a_runtime_without_cuda_is_told_which_one_has_it():
+    runtime = SimpleNamespace(__version__='1', get_available_providers=lambda: [
+        'CPUExecutionProvider'])
+    with pytest.raises(EngineError, match='pip install onnxruntime-gpu'):
+        onnx_engine._providers(runtime, torch.device('cuda'))
+
+
+def test_without_the_library_it_is_told_how_to_get_it(tiny_card, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(EngineError, match=r"pip install 'rgbx_seg_ros\[onnx\]'"):
+        OnnxEngine(load_card(tiny_card), 'cpu')
