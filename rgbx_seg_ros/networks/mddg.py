@@ -290,7 +290,7 @@ class MDDG(nn.Module):
                  freq_size: tuple[int, int] = (120, 160), decoder_width: int = 256,
                  scan_states: int = 12, scan_ratios: tuple[int, ...] = (4, 4, 2, 2)):
         super().__init__()
-        self.freq_size = _checked(freq_size)
+        self.freq_size, self.decoder_width = _checked(freq_size), decoder_width
         multiple = math.lcm(*GROUPS)
         if not _counts(decoder_width) or decoder_width % multiple:
             raise CardError(
@@ -335,7 +335,8 @@ class MDDG(nn.Module):
         """Return the auxiliary heads under the authors' names, None where none are trained."""
         if not auxiliary:
             return None
-        return AuxiliaryHeads({name: MapHead(self.encoder_rgb.channels, num_classes)
+        width = 2 * self.decoder_width  # the authors' 512 beside their decoder of 256
+        return AuxiliaryHeads({name: MapHead(self.encoder_rgb.channels, num_classes, width)
                                for name in ('Aux_head1', 'Aux_head2')})
 
     def _check_size(self, rgb):

@@ -47,11 +47,8 @@ class MapHead(nn.Module):
     SegFormer's head (Xie et al., NeurIPS 2021): each map is brought to one width and one size.
     """
 
-    WIDTH = 512
-
-    def __init__(self, channels: tuple[int, ...], num_classes: int):
+    def __init__(self, channels: tuple[int, ...], num_classes: int, width: int):
         super().__init__()
-        width = self.WIDTH
         for i, c in enumerate(channels):
             self.add_module(f'linear_c{i + 1}', TokenLinear(c, width))
         self.linear_fuse = nn.Sequential(OrderedDict(

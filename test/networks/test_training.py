@@ -144,9 +144,14 @@ def test_the_heads_of_mddg_look_at_colour_after_its_fusion_and_at_thermal_before
         torch.testing.assert_close(features_x[i], calls['x'][i], rtol=0, atol=0)
 
 
+def test_the_heads_of_a_compact_mddg_are_compact_as_well():
+    parts = build('mddg', CLASSES, **COMPACT['mddg']).training_parts(CLASSES, auxiliary=True)
+    assert sum(p.numel() for p in parts.parameters()) < PLACES['mddg'][1] / 10
+
+
 def test_the_head_for_maps_is_segformers():
     torch.manual_seed(0)
-    head = MapHead((4, 6, 8, 10), 3).eval()
+    head = MapHead((4, 6, 8, 10), 3, width=16).eval()
     head.linear_fuse.bn.running_mean.normal_()
     maps = [torch.randn(2, c, 16 >> i, 24 >> i) for i, c in enumerate((4, 6, 8, 10))]
     wide = []
