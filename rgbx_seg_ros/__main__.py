@@ -16,6 +16,7 @@ COMMANDS = {
     'models': ('models', 'list the models, or show the card of one'),
     'import-weights': ('import_weights', 'turn a published checkpoint into weights for a card'),
     'predict': ('predict', 'segment image files'),
+    'export': ('export', 'write a model as an ONNX file'),
     'evaluate': ('evaluate', 'score a model on a data set'),
     'train': ('train', 'train the network of a card'),
     'data': ('data_check', 'tell whether a data set is whole, and what is in it'),
@@ -24,7 +25,8 @@ COMMANDS = {
     'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
     'golden': ('golden', 'freeze what a model makes of a pair, for self-tests'),
     'calibrate': ('calibrate', 'find how X lies on RGB, from pairs of frames'),
-    'benchmark': ('benchmark', 'compare what the networks cost on this machine'),
+    'benchmark': ('benchmark', 'time models and engines on this machine, or the live node'),
+    'doctor': ('doctor', 'tell what is installed, what runs the model, and how fast'),
     'top': ('top', 'show live what the segmentation nodes tell about themselves'),
     'demo': ('demo', 'run the live node on bundled night-time frames'),
 }

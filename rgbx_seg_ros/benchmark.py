@@ -1,112 +1,343 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-`rgbx-seg benchmark`: what the networks cost, side by side in one run.
+`rgbx-seg benchmark`: models and engines side by side, on whole frames, in one run.
 
-The networks take turns, so that a machine that is busy for a while is so for all of them.
+They take turns frame by frame, so that a machine that is busy for a while is so for all of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+import itertools
+import json
+import os
+from pathlib import Path
+import platform
+import shlex
 import statistics
+import sys
 import time
+import warnings
 
-from rgbx_seg_ros.engines.torch_engine import find_device
-from rgbx_seg_ros.errors import ParameterError
+import cv2
+import numpy as np
+from rgbx_seg_ros import __version__
+from rgbx_seg_ros.allocator import keep_freed_memory
+from rgbx_seg_ros.benchmark_page import page
+from rgbx_seg_ros.card import Card, load_card, RgbInput, XInput
+from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.engines import ENGINES, open_engine
+from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
+from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
+from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.labels import LabelClass
 from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.onnx_files import FrameKind
+from rgbx_seg_ros.resources import share_dir
+from rgbx_seg_ros.roofline import count_macs, Peaks
+from rgbx_seg_ros.ros_runs import Settings
+from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.stages import Footprint, measure_footprint, Stages, time_stages
+from rgbx_seg_ros.telemetry import SHARES
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-NUM_CLASSES = 9
+PLAIN = 'plain'
+"""The first row of each model, which the others are compared with."""
+MOST_STAGED = 5
+"""Frames that are timed in their parts."""
+
+_NUM_CLASSES = 9
 """Of MFNet and MSRS; the class count hardly matters to the cost."""
+_NOT_TIMED = {'cpu': 1, 'cuda': 3}
+"""First frames, which pay for what is done once; the second one captures a CUDA graph."""
+_PAIRS_IN_MEMORY = 2
+"""What a process segments for its memory to be measured."""
+
+
+class PlainEngine(TorchEngine):
+    """PyTorch as it comes: in float32, nothing folded."""
+
+    def _optimized(self, network):
+        return network
+
+    def _find_type(self):
+        return torch.float32
+
+    def _captured(self, inputs):
+        return self._run  # operation by operation on a GPU as well
+
+
+@dataclass(eq=False)
+class Row:
+    """A model in an engine, and what it costs."""
+
+    card: Card
+    engine: str
+    segmenter: Segmenter
+    note: str = ''
+    """What a reader must know of it."""
+    macs: int = 0
+    """Multiply-adds of the network as this engine has it, for one frame."""
+    parameters: int = 0
+    """Numbers in that network; folding adds some and takes others away."""
+    latency_ms: list[float] = field(default_factory=list)
+    """Of each frame."""
+    stages: list[Stages] = field(default_factory=list)
+    """Of further frames; none of an engine that cannot be looked into."""
+    footprint: Footprint | None = None
+    roof_ms: float | None = None
+    """Least time of the network on this device; None where that of the network is not known."""
+
+    def facts(self) -> dict:
+        """Return all that was measured, and what follows from it."""
+        stages = {name: statistics.median(values) for name, values in zip(
+            Stages._fields, zip(*self.stages, strict=True), strict=False)}
+        return {
+            'model': self.card.name, 'network': self.card.network, 'engine': self.engine,
+            'network_args': self.card.network_args, 'input_size': [*self.card.input_size],
+            'random_weights': self.card.weights is None,
+            'runs_on': self.segmenter.engine.device, 'note': self.note,
+            'parameters': self.parameters, 'macs': self.macs,
+            **{f'p{share}_ms': value for share, value in percentiles(self.latency_ms).items()},
+            'frames_per_s': 1e3 * len(self.latency_ms) / sum(self.latency_ms),
+            'stages_ms': stages or None,
+            'memory_mb': self.footprint and self.footprint._asdict(),
+            'roof_ms': self.roof_ms,
+            'roof_share': self.roof_ms and self.roof_ms / stages['network'],
+            'latency_ms': self.latency_ms,
+            'all_stages_ms': [one._asdict() for one in self.stages],
+        }
+
+
+def percentiles(values) -> dict[int, float]:
+    """Return the percentiles that are told of times, by their share."""
+    return dict(zip(SHARES, np.percentile(values, SHARES).tolist(), strict=True))
+
+
+def load_pairs(folder: Path, count: int, size=None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the first pairs of a folder, all scaled to `size` (H, W) or to that of the first."""
+    dataset = FolderDataset(folder)
+    samples = [dataset[index] for index in range(min(count, len(dataset)))]
+    sizes = [tuple(size or frame.shape[:2]) for frame in (samples[0].rgb, samples[0].x)]
+    return [tuple(map(_resized, (sample.rgb, sample.x), sizes)) for sample in samples]
+
+
+def _resized(frame, size):
+    if frame.shape[:2] == size:
+        return frame
+    # Values are kept: one of them may stand for no measurement.
+    return cv2.resize(frame, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def network_card(name: str, size: tuple[int, int]) -> Card:
+    """Return a card for a network with its published arguments, at `size` (H, W)."""
+    with torch.device('meta'):
+        channels = build(name, _NUM_CLASSES).X_CHANNELS
+    classes = tuple(LabelClass(i, f'class {i}', (i, i, i)) for i in range(_NUM_CLASSES))
+    return Card(name, 'A network with random weights.', name, classes, size,
+                RgbInput((0.5,) * 3, (0.25,) * 3),
+                XInput('thermal', (0.5,) * channels, (0.25,) * channels))
+
+
+def runnable_cards(names) -> list[Card]:
+    """Return cards; those without weights on disk get random ones, with a single warning."""
+    cards = [load_card(name) for name in names]
+    without = [card.name for card in cards
+               if card.weights is None or not card.weights_path.is_file()]
+    if without:
+        warnings.warn(f'no weights on disk for {", ".join(without)}: random ones give the speed, '
+                      'and masks that mean nothing', stacklevel=2)
+    return [replace(card, weights=None) if card.name in without else card for card in cards]
+
+
+def open_segmenter(card: Card, engine: str, device: torch.device) -> Segmenter:
+    """Return a card's model in an engine, one of ENGINES or PLAIN."""
+    if engine == PLAIN:
+        return Segmenter(card, PlainEngine(card, str(device)))
+    return Segmenter(card, open_engine(engine, card, str(device)))
+
+
+def segment_some(card: Card, engine: str, device: torch.device, pairs) -> None:
+    """Open a model and segment a few pairs: what the memory is measured of."""
+    segmenter = open_segmenter(card, engine, device)
+    segmenter.settle(*pairs[0])
+    for pair in itertools.islice(itertools.cycle(pairs), _PAIRS_IN_MEMORY):
+        segmenter(*pair)
+
+
+def _settle(segmenter, pair):
+    """Let an engine finish what it makes in the background; return whether it runs on that."""
+    segmenter.settle(*pair)
+    return segmenter.engine.settle() if hasattr(segmenter.engine, 'settle') else True
+
+
+def turns(rows, pairs, frames: int, task: str):
+    """Yield each row with each pair: all rows with the first pair, then all with the next."""
+    with tqdm(total=frames * len(rows), desc=task, unit='frame', leave=False,
+              disable=None) as progress:
+        for pair in itertools.islice(itertools.cycle(pairs), frames):
+            for row in rows:
+                yield row, pair
+                progress.update()
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a network costs at one input size."""
+class Comparison:
+    """What was measured, on what."""
 
-    network: str
-    """Its name."""
-    parameters: int
-    """How many it has; all of them are used in a forward pass."""
-    macs: int
-    """Multiply-adds of convolutions and matrix products, attention among them."""
-    seconds: tuple[float, ...]
-    """Time of each forward pass, batch 1."""
+    rows: list[Row]
+    peaks: Peaks
+    device: torch.device
+    frames: int
+    """How many each row segmented for its latency."""
+    kind: FrameKind
+    load: tuple[float, float]
+    """Processes that wanted to run in the last minute, before and after."""
+
+    def facts(self) -> dict:
+        """Return all of it as plain data."""
+        versions = {'rgbx_seg_ros': __version__, 'python': platform.python_version(),
+                    'torch': torch.__version__, 'numpy': np.__version__,
+                    'opencv': cv2.__version__}
+        if 'onnxruntime' in sys.modules:
+            versions['onnxruntime'] = sys.modules['onnxruntime'].__version__
+        return {
+            'command': shlex.join(['rgbx-seg', *sys.argv[1:]]), 'versions': versions,
+            'platform': platform.platform(), 'cpu': cpu_name(), 'cores': os.cpu_count(),
+            'threads': torch.get_num_threads(), 'device': str(self.device),
+            'load_1_minute': self.load, 'frames': self.frames, 'frame_kind': str(self.kind),
+            'peak_flops': {name_of(kind): rate for kind, rate in self.peaks.flops.items()},
+            'peak_bytes_per_s': self.peaks.bytes_per_s,
+            'rows': [row.facts() for row in self.rows],
+        }
 
 
-def measure(names, size: tuple[int, int], device: str = 'auto', rounds: int = 3) -> list[Cost]:
+def compare(cards, engines, pairs, frames: int, device: torch.device) -> Comparison:
     """
-    Run the networks `names` in turns on random input of `size` (H, W) and return their costs.
+    Let every engine run the model of every card, and PyTorch as it comes before them.
 
-    The networks have their published arguments and random weights. A first round is not counted.
-    Raise FrameError for a size that a network does not take.
+    `pairs` are (rgb, x), used again where `frames` are more. Raise CardError, WeightsError,
+    EngineError or FrameError for what cannot run here.
     """
-    device = find_device(device)
-    macs = {name: count_macs(name, size) for name in names}
-    networks = {name: build(name, NUM_CLASSES).eval().to(device) for name in names}
-    inputs = {name: [torch.randn(1, channels, *size, device=device)
-                     for channels in (3, network.X_CHANNELS)]
-              for name, network in networks.items()}
-    seconds = {name: [] for name in names}
-    with torch.inference_mode(), tqdm(total=(rounds + 1) * len(names), unit='pass', leave=False,
-                                      disable=None) as progress:
-        for _ in range(rounds + 1):
-            for name, network in networks.items():
-                seconds[name].append(_timed(network, inputs[name], device))
-                progress.update()
-    return [Cost(name, sum(p.numel() for p in network.parameters()), macs[name],
-                 tuple(seconds[name][1:])) for name, network in networks.items()]
+    load = os.getloadavg()[0]
+    names = [(card, engine) for card in cards for engine in dict.fromkeys([PLAIN, *engines])]
+    rows = [_open_row(card, engine, device, pairs[0]) for card, engine in tqdm(
+        names, 'opening', unit='engine', leave=False, disable=None)]
+    visible = [row for row in rows if isinstance(row.segmenter.engine, TorchEngine)]
+    peaks = Peaks([row.segmenter.engine.precision for row in visible], device)
+    peaks.measure()
+    for row, pair in turns(rows, pairs, _NOT_TIMED[device.type], 'first frames'):
+        row.segmenter(*pair)
+    for row, pair in turns(rows, pairs, frames, 'frames'):
+        started = time.perf_counter()
+        row.segmenter(*pair)
+        row.latency_ms.append(1e3 * (time.perf_counter() - started))
+    for row, pair in turns(visible, pairs, min(frames, MOST_STAGED), 'stages'):
+        stages = time_stages(row.segmenter, *pair)
+        if stages:
+            row.stages.append(stages)
+    peaks.measure()
+    load = load, os.getloadavg()[0]
+    for row in visible:
+        if row.stages:
+            row.roof_ms = _roof_ms(row, peaks, pairs[0])
+    for row in tqdm(rows, 'memory', unit='engine', leave=False, disable=None):
+        if not row.note and (device.type == 'cpu' or row in visible):
+            row.footprint = measure_footprint(
+                segment_some, device, row.card, row.engine, device, pairs)
+    return Comparison(rows, peaks, device, frames, FrameKind.of(*pairs[0]), load)
 
 
-def count_macs(name: str, size: tuple[int, int]) -> int:
-    """Return the multiply-adds of a network at `size` (H, W), as `Cost` has them."""
-    # Without numbers attention is made of its two products: the fused one is not counted.
-    with torch.device('meta'), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network = build(name, NUM_CLASSES).eval()
-        network(*(torch.empty(1, channels, *size) for channels in (3, network.X_CHANNELS)))
-    return counter.get_total_flops() // 2
+def _open_row(card, engine, device, pair):
+    segmenter = open_segmenter(card, engine, device)
+    note = '' if _settle(segmenter, pair) else 'PyTorch ran it, as the engine did not take over'
+    network = segmenter.engine.network
+    return Row(card, engine, segmenter, note, count_macs(network, card.input_size),
+               sum(values.numel() for values in network.parameters()))
 
 
-def _timed(network, inputs, device):
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    network(*inputs)
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+def _roof_ms(row, peaks, pair):
+    """Return the least time for the network: weights are read, frames come in, bytes go out."""
+    kind, (rgb, x) = row.segmenter.engine.precision, pair
+    size = row.parameters * kind.itemsize + rgb.nbytes + x.nbytes + 2 * rgb[..., 0].nbytes
+    return peaks.roof_ms(row.macs, size, kind)
 
 
-def table(costs: list[Cost]) -> str:
-    """Return the costs as a table in markdown; the last column compares with the first row."""
-    rows = ['| network | parameters, M | GMAC | median, s | ms / GMAC | relative |',
-            '| --- | ---: | ---: | ---: | ---: | ---: |']
-    per_gmac = [1e12 * statistics.median(cost.seconds) / cost.macs for cost in costs]
-    for cost, each in zip(costs, per_gmac, strict=True):
-        rows.append(f'| {cost.network} | {cost.parameters / 1e6:.2f} | {cost.macs / 1e9:.1f} | '
-                    f'{statistics.median(cost.seconds):.3g} | {each:.1f} | '
-                    f'{each / per_gmac[0]:.2f} |')
-    return '\n'.join(rows)
+def name_of(kind: torch.dtype) -> str:
+    """Return the name of a type, such as float32."""
+    return str(kind).removeprefix('torch.')
+
+
+def cpu_name() -> str:
+    """Return what Linux calls the processor."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument('networks', nargs='*', metavar='NETWORK', default=[*NETWORKS],
-                        help=f'networks to run (default: {" ".join(NETWORKS)})')
-    parser.add_argument('--size', nargs=2, type=int, default=(480, 640), metavar=('H', 'W'),
-                        help='size of the input in pixels (default: 480 640)')
-    parser.add_argument('--rounds', type=int, default=3, metavar='N',
-                        help='forward passes of each network that count (default: 3)')
+    parser.add_argument('networks', nargs='*', metavar='NETWORK',
+                        help='networks with their published arguments and random weights, at the '
+                             f'size of the frames: {", ".join(NETWORKS)} (default: all of them, '
+                             'without --model)')
+    parser.add_argument('--model', nargs='+', metavar='CARD', default=[],
+                        help='cards, or names of some, at their own input size')
+    parser.add_argument('--engine', nargs='+', metavar='NAME', default=['torch'],
+                        help=f'what is compared with PyTorch as it comes: {", ".join(ENGINES)} '
+                             '(default: torch)')
+    parser.add_argument('--data', metavar='FOLDER', type=Path,
+                        help='rgb/ and thermal/, depth/ or x/ (default: the frames of the demo)')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'),
+                        help='size in pixels that the frames are brought to (default: as they '
+                             'are, 480 640 in the demo)')
+    parser.add_argument('--frames', type=int, default=10, metavar='N',
+                        help='frames that each model in each engine is timed on (default: 10)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='file for all that is measured')
+    parser.add_argument('--ros', action='store_true',
+                        help='measure the live node instead, with one model and one engine: its '
+                             'highest rate, and latency and jitter at --rates')
+    parser.add_argument('--rates', nargs='+', type=float, default=[10.0, 30.0], metavar='HZ',
+                        help='pairs a second, with --ros (default: 10 30)')
+    parser.add_argument('--seconds', type=float, default=20.0, metavar='S',
+                        help='length of each run, with --ros (default: 20)')
 
 
 def main(args):
     """Run the command."""
-    if args.rounds < 1:
-        raise ParameterError(f'rounds is {args.rounds!r}, needed is at least 1')
-    costs = measure(args.networks, tuple(args.size), args.device, args.rounds)
-    print(f'PyTorch {torch.__version__}, {find_device(args.device)}, '
-          f'{torch.get_num_threads()} threads, float32, {args.size[1]}x{args.size[0]} pixels, '
-          f'{args.rounds} rounds')
-    print(table(costs))
+    if args.frames < 1:
+        raise ParameterError(f'frames is {args.frames!r}, needed is at least 1')
+    if args.size and min(args.size) < 1:
+        raise ParameterError(f'size is {args.size!r}, needed are height and width in pixels')
+    for name in args.engine:
+        if name not in ENGINES:
+            raise EngineError(f'engine {unknown_name(name, ENGINES)}')
+    if args.json and not args.json.parent.is_dir():
+        raise DataError(f'cannot write {str(args.json)!r}: its folder does not exist')
+    if args.ros:
+        _measure_node(args)
+        return
+    device = find_device(args.device)
+    keep_freed_memory()
+    pairs = load_pairs(args.data or share_dir() / 'demo', args.frames, args.size)
+    networks = args.networks or (() if args.model else NETWORKS)
+    cards = [network_card(name, pairs[0][0].shape[:2]) for name in networks]
+    comparison = compare(cards + runnable_cards(args.model), args.engine, pairs, args.frames,
+                         device)
+    facts = comparison.facts()
+    print(page(facts))
+    if args.json:
+        args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+
+
+def _measure_node(args):
+    if len(args.model) != 1 or len(args.engine) != 1 or args.networks:
+        raise ParameterError(f'--ros takes one --model and one --engine, given are {args.model!r} '
+                             f'and {args.engine!r}, with the networks {args.networks!r}')
+    from rgbx_seg_ros import ros_benchmark  # the rest runs without ROS
+    ros_benchmark.run(Settings(args.model[0], args.engine[0], args.device, tuple(args.rates),
+                               args.seconds, args.data), args.json)

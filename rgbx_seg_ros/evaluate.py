@@ -21,8 +21,10 @@ import warnings
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
+from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
 from rgbx_seg_ros.images import read_image, write_image
@@ -368,6 +370,8 @@ def add_arguments(parser):
     parser.add_argument('--lost', choices=('rgb', 'x'),
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
+    parser.add_argument('--engine', choices=ENGINES, default='torch',
+                        help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
     parser.add_argument('--device', default='auto',
                         help='auto, cpu, cuda or cuda:N (default: auto)')
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
@@ -380,6 +384,7 @@ def main(args):
     for path in filter(None, (args.json, args.report)):
         if not path.parent.is_dir():
             raise DataError(f'cannot write {str(path)!r}: its folder does not exist')
+    keep_freed_memory()
     with joined(find_device(args.device)) as processes:
         _run(args, processes)
 
@@ -387,7 +392,10 @@ def main(args):
 def _run(args, processes):
     protocol = PROTOCOLS[args.protocol]
     data = _open(args, protocol)
-    segmenter = Segmenter.from_card(args.model, device=str(processes.device))
+    segmenter = Segmenter.from_card(args.model, args.engine, str(processes.device))
+    if len(data) and not protocol.window:
+        first = _prepared(data[0], protocol, segmenter.card)
+        segmenter.settle(first.rgb, first.x)
     gallery = Gallery(segmenter.labels) if args.report else None
     scores = evaluate(segmenter, data, args.lost, protocol, gallery, processes)
     if not processes.is_first:

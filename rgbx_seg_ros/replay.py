@@ -16,6 +16,7 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
+from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags import (
     BagReader,
     BagWriter,
@@ -27,6 +28,7 @@ from rgbx_seg_ros.bags import (
     X_TOPIC,
 )
 from rgbx_seg_ros.datasets import Sample
+from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
 from rgbx_seg_ros.evaluate import Evaluation, Part
 from rgbx_seg_ros.frames import check_x
@@ -370,6 +372,8 @@ def add_arguments(parser):
                         help='longest time between the frames of a pair (default: 50)')
     parser.add_argument('--x-offset-ms', type=float, default=0.0, metavar='MS',
                         help='added to the stamps of X before they are compared (default: 0)')
+    parser.add_argument('--engine', choices=ENGINES, default='torch',
+                        help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--storage', choices=STORAGES, default='mcap',
                         help='kind of file of the new bag (default: mcap)')
@@ -382,7 +386,8 @@ def main(args):
     """Run the command."""
     if args.report and not args.report.parent.is_dir():
         raise DataError(f'cannot write {str(args.report)!r}: its folder does not exist')
-    segmenter = Segmenter.from_card(args.model, device=args.device)
+    keep_freed_memory()
+    segmenter = Segmenter.from_card(args.model, args.engine, args.device)
     report = replay(args.bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
                     args.slop_ms, args.x_offset_ms, args.storage, args.report)
     print(report)

@@ -65,6 +65,17 @@ class Segmenter:
         """Whether the network makes a fused image."""
         return hasattr(NETWORKS[self.card.network], 'forward_with_fusion')
 
+    def settle(self, rgb: np.ndarray, x: np.ndarray) -> None:
+        """
+        Wait until the engine runs frames like this pair as it will run them from then on.
+
+        The node does not wait for an engine that gets ready in the background; a score must.
+        """
+        if hasattr(self.engine, 'settle'):
+            for _ in range(2):  # a single frame is not worth it to such an engine
+                self(rgb, x)
+            self.engine.settle()
+
     def __call__(self, rgb: np.ndarray, x: np.ndarray, lost: str | None = None,
                  limits: tuple[float, float] | None = None) -> Segmentation:
         """

@@ -75,6 +75,17 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu',
         return trained
 
 
+def _check_precision(config, network, device):
+    """Raise DataError where PyTorch is known to compute wrong gradients."""
+    # Seen with 2.13: the weights' gradient of these reads memory that nobody has written.
+    wrong = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
+             and module.groups > 1 and max(module.dilation) > 1]
+    if wrong and device.type == 'cpu' and config.precision == 'bfloat16':
+        raise DataError(f"precision is 'bfloat16': on a CPU PyTorch computes wrong gradients for "
+                        f'convolutions with groups and dilation, such as {wrong[0]!r} of this '
+                        'network; set precision to float32, or train it on a GPU')
+
+
 def _steps(run, crops, scored, log):
     """Go through the steps that are left."""
     started = time.monotonic()
@@ -109,6 +120,7 @@ class _Run:
         self.step, self.epoch_loss, self.best = 0, 0.0, None
         device = self.device = self.processes.device
         network = build(card.network, len(card.classes), **card.network_args)
+        _check_precision(config, network, device)
         if weights is not None:
             start_from(network, weights)
         self.objective = Objective(network, config.loss, len(card.classes)).to(

@@ -1,72 +1,254 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the networks cost: counts that are right, and times of every round."""
+"""Models and engines side by side: who runs when, and what is told of it."""
 
+import json
+import warnings
+
+import cv2
+import numpy as np
 import pytest
-from rgbx_seg_ros.benchmark import Cost, measure, table
-from rgbx_seg_ros.networks import build
+from rgbx_seg_ros import benchmark, roofline
+from rgbx_seg_ros.benchmark import load_pairs, network_card, open_segmenter, percentiles, turns
+from rgbx_seg_ros.benchmark_page import page
+from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.engines import ENGINES
+from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.networks import NETWORKS
+from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
+from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.stages import Footprint
 import torch
-from torch import nn
 
-
-class OneConvolution(nn.Module):
-    """A network whose cost is known."""
-
-    X_CHANNELS = 1
-
-    def __init__(self, num_classes):
-        super().__init__()
-        self.conv = nn.Conv2d(4, num_classes, 3, padding=1)
-
-    def forward(self, rgb, x):
-        return self.conv(torch.cat((rgb, x), 1))
+CPU = torch.device('cpu')
 
 
 @pytest.fixture
-def one_convolution(monkeypatch):
-    from rgbx_seg_ros.networks import NETWORKS
-    monkeypatch.setitem(NETWORKS, 'one_convolution', OneConvolution)
+def quick(monkeypatch):
+    """Leave out what takes seconds and has its own tests: peaks of the device, memory."""
+    monkeypatch.setitem(roofline._SIDE, 'cpu', 128)
+    monkeypatch.setitem(roofline._COPIED, 'cpu', 1 << 20)
+    monkeypatch.setattr(benchmark, 'measure_footprint', lambda *_: Footprint(100.0, 345.6))
 
 
-def test_counts_are_those_of_the_layers_and_every_round_is_timed(one_convolution):
-    cost, = measure(['one_convolution'], (32, 64), 'cpu', rounds=4)
-    assert cost.parameters == 9 * (4 * 9 + 1)
-    assert cost.macs == 32 * 64 * 9 * 9 * 4
-    assert len(cost.seconds) == 4
-    assert all(second > 0 for second in cost.seconds)
+@pytest.fixture
+def frames(tmp_path, write_frames):
+    return write_frames(tmp_path / 'frames', 3)
 
 
-def test_a_published_network_costs_what_its_authors_counted():
-    with torch.device('meta'):
-        parameters = sum(p.numel() for p in build('ms_irtnet', 9).parameters())
-    cost, = measure(['ms_irtnet'], (96, 128), 'cpu', rounds=1)
-    assert cost.parameters == parameters
-    assert cost.macs == pytest.approx(118.24e9 / 25, rel=0.01)
+@pytest.fixture
+def run(quick, frames, command, tmp_path):
+    """Return a function that runs the command on small frames: what it prints, its JSON file."""
+    def run(*arguments):
+        file = tmp_path / 'all.json'
+        code, out, err = command('benchmark', '--data', frames, '--json', file, '--device', 'cpu',
+                                 '--frames', 2, *arguments)
+        assert code == 0, err
+        return out, json.loads(file.read_text()), err
+    return run
 
 
-def test_the_table_compares_the_time_of_a_multiply_add_with_the_first_row():
-    costs = [Cost('a', 2_000_000, 10 ** 9, (0.5, 0.1, 0.1)),
-             Cost('b', 3_000_000, 2 * 10 ** 9, (0.4, 0.4, 9.0))]
-    first, second = table(costs).splitlines()[2:]
-    assert first == '| a | 2.00 | 1.0 | 0.1 | 100.0 | 1.00 |'
-    assert second == '| b | 3.00 | 2.0 | 0.4 | 200.0 | 2.00 |'
+def cells(out, engine):
+    line, = (line for line in out.splitlines() if line.split(' ')[0] == engine)
+    return line.split()
+
+
+def test_percentiles_are_those_of_the_values():
+    assert percentiles(range(101)) == {50: 50, 95: 95, 99: 99}
+    assert percentiles([3.0, 1.0]) == {50: 2.0, 95: 2.9, 99: 2.98}
+
+
+def test_all_run_one_frame_before_one_runs_the_next():
+    assert [*turns('ab', [1, 2, 3], 4, 'frames')] == [
+        ('a', 1), ('b', 1), ('a', 2), ('b', 2), ('a', 3), ('b', 3), ('a', 1), ('b', 1)]
+
+
+def test_engines_take_turns_on_every_frame_that_is_timed(run, tiny_card, monkeypatch):
+    calls = []
+    inner = Segmenter.__call__
+
+    def noted(self, rgb, x):
+        calls.append((type(self.engine).__name__, rgb.tobytes()))
+        return inner(self, rgb, x)
+    monkeypatch.setattr(Segmenter, '__call__', noted)
+    run('--model', tiny_card, '--frames', 7)
+    plain, torch_ = 'PlainEngine', 'TorchEngine'
+    rounds, staged = calls[:16], calls[16:]
+    assert [name for name, _ in rounds] == [plain, torch_] * 8, 'one of them to warm up'
+    assert [name for name, _ in staged] == [plain, torch_] * 5
+    assert all(first[1] == second[1] for first, second in zip(rounds[::2], rounds[1::2],
+                                                              strict=True))
+    assert len({frame for _, frame in rounds}) == 3
+
+
+def test_the_file_holds_what_was_measured_and_what_follows(run, tiny_card):
+    out, facts, _ = run('--model', tiny_card, '--engine', 'torch', 'torch_bf16', '--frames', '4')
+    assert facts['command'].startswith('rgbx-seg benchmark --data')
+    assert facts['versions']['torch'] == torch.__version__
+    assert facts['cpu'] and facts['threads'] == torch.get_num_threads()
+    assert facts['frame_kind'] == '96x64 RGB with 96x64 X of uint8'
+    assert [row['engine'] for row in facts['rows']] == ['plain', 'torch', 'torch_bf16']
+    for row in facts['rows']:
+        latency = row['latency_ms']
+        assert len(latency) == len(row['all_stages_ms']) == 4 and min(latency) > 0
+        assert row['p50_ms'] == pytest.approx(np.median(latency))
+        assert row['p50_ms'] <= row['p95_ms'] <= row['p99_ms'] <= max(latency)
+        assert row['frames_per_s'] == pytest.approx(4000 / sum(latency))
+        network_ms = np.median([one['network'] for one in row['all_stages_ms']])
+        assert row['stages_ms']['network'] == pytest.approx(network_ms)
+        assert row['roof_share'] == pytest.approx(row['roof_ms'] / network_ms)
+        kind = row['runs_on'].split()[-1]
+        size = row['parameters'] * (2 if kind == 'bfloat16' else 4) + 64 * 96 * 6
+        assert row['roof_ms'] == pytest.approx(1e3 * max(
+            2 * row['macs'] / facts['peak_flops'][kind], size / facts['peak_bytes_per_s']))
+        assert row['memory_mb'] == {'before': 100.0, 'peak': 345.6}
+    assert facts['rows'][1]['macs'] < facts['rows'][0]['macs'], 'plain is not folded'
+    assert page(facts) + '\n' == out, 'what is printed can be made again of the file'
+
+
+def test_the_table_says_the_same_in_80_columns(run, tiny_card):
+    out, facts, _ = run('--model', tiny_card)
+    assert max(map(len, out.splitlines())) <= 80
+    plain, torch_ = facts['rows']
+    assert cells(out, 'plain')[-1] == '1.00'
+    found = dict(zip(cells(out, 'engine'), cells(out, 'torch'), strict=True))
+    assert float(found['p50']) == pytest.approx(torch_['p50_ms'], rel=0.01)
+    assert float(found['net']) == pytest.approx(torch_['stages_ms']['network'], rel=0.01)
+    assert found['MB'] == '346'
+    assert float(found['ratio']) == pytest.approx(torch_['p50_ms'] / plain['p50_ms'], abs=0.006)
+    assert 'tiny: ms_irtnet at 96x64' in out and 'random' not in out
+
+
+def test_a_table_of_large_numbers_keeps_to_80_columns(run, tiny_card):
+    _, facts, _ = run('--model', tiny_card, '--engine', 'torch', 'torch_bf16')
+    for row in facts['rows']:
+        row.update(p50_ms=98765.4, p95_ms=98765.4, p99_ms=98765.4, frames_per_s=0.01,
+                   macs=1234 * 10 ** 9, memory_mb={'before': 400.0, 'peak': 12345.6},
+                   stages_ms={'pre': 999.4, 'network': 98765.4, 'post': 123.4, 'copy': 12.34})
+    text = page(facts)
+    assert '98765' in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_plain_engine_gives_the_same_masks_with_nothing_folded(tiny_card):
+    card = load_card(tiny_card)
+    pair = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    plain, folded = (open_segmenter(card, name, CPU) for name in ('plain', 'torch'))
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in plain.engine.network.modules())
+    assert np.array_equal(plain(pair, pair).mask, folded(pair, pair).mask)
+
+
+class Background:
+    """An engine that makes something behind the first frames, or fails to."""
+
+    device = 'cpu by something'
+
+    def __init__(self, card, device):
+        self._torch = ENGINES['torch'](card, device)
+        self.network, self.calls = self._torch.network, 0
+
+    def __call__(self, *pair):
+        self.calls += 1
+        return self._torch(*pair)
+
+    def settle(self):
+        assert self.calls >= 2, 'it has not begun'
+        return self.works
+
+
+@pytest.mark.parametrize('works', [True, False])
+def test_an_engine_that_cannot_be_looked_into_is_timed_as_a_whole(
+        works, run, tiny_card, monkeypatch):
+    monkeypatch.setitem(ENGINES, 'background', type('Late', (Background,), {'works': works}))
+    out, facts, _ = run('--model', tiny_card, '--engine', 'background')
+    row = facts['rows'][1]
+    assert row['p50_ms'] > 0
+    assert row['stages_ms'] is row['roof_ms'] is row['roof_share'] is None
+    assert cells(out, 'background')[5:9] == ['-'] * 4
+    assert (cells(out, 'background')[9] == '-') == (not works)
+    assert ('background: PyTorch ran it' in out) == (not works)
+
+
+class Small(MSIRTNet):
+    """A network whose published arguments are small."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes, backbone='atto', decoder_width=16, gwim_ratio=0.5)
+
+
+def test_networks_run_with_random_weights_at_the_size_of_the_frames(run, monkeypatch):
+    monkeypatch.setitem(NETWORKS, 'small', Small)
+    out, facts, err = run('small', '--size', 32, 64)
+    assert [row['input_size'] for row in facts['rows']] == [[32, 64]] * 2
+    parameters = sum(values.numel() for values in Small(9).parameters())
+    assert f'small: small at 64x32, {parameters / 1e6:.2f} M parameters, random weights' in out
+    assert err == ''
+
+
+def test_without_a_name_all_networks_run_and_with_a_model_it_alone(quick, monkeypatch, command):
+    chosen = []
+
+    def compare(cards, *_):
+        chosen.append([card.name for card in cards])
+        raise ParameterError('enough')
+    monkeypatch.setattr(benchmark, 'compare', compare)
+    for arguments in ([], ['--model', 'potholes'], ['mddg', '--model', 'potholes']):
+        command('benchmark', *arguments)
+    assert chosen == [[*NETWORKS], ['potholes'], ['mddg', 'potholes']]
+
+
+def test_a_card_of_a_network_has_its_classes_and_channels():
+    card = network_card('ms2mnet', (32, 64))
+    assert (len(card.classes), len(card.x.mean), card.input_size) == (9, 1, (32, 64))
+
+
+def test_cards_without_weights_run_with_one_warning(run, write_card, tiny_card, tmp_path):
+    path = write_card(name='bare')
+    lost = tmp_path / 'lost.yaml'
+    lost.write_text(tiny_card.read_text().replace('tiny', 'lost'))
+    with pytest.warns(UserWarning, match='no weights on disk for bare, lost: random') as said:
+        out, facts, _ = run('--model', path, tiny_card, lost)
+    assert len(said) == 1
+    assert [row['random_weights'] for row in facts['rows']] == [True, True, False, False,
+                                                                True, True]
+    assert out.count('random weights\n') == 2
+
+
+def test_frames_are_brought_to_one_size_without_new_values(tmp_path, write_frames):
+    root = write_frames(tmp_path / 'frames', 3, x_folder='depth', x_type=np.uint16)
+    small = np.full((30, 40), 7777, np.uint16)
+    cv2.imwrite(str(root / 'depth' / 'a1.png'), small)
+    (rgb, _), (_, x) = load_pairs(root, 2)
+    assert (rgb.shape, x.shape, set(np.unique(x))) == ((64, 96, 3), (64, 96), {7777})
+    assert [frame.shape for frame in load_pairs(root, 1, (20, 30))[0]] == [(20, 30, 3), (20, 30)]
+
+
+def test_the_memory_of_each_row_is_that_of_a_process_of_its_own(
+        tiny_card, frames, command, monkeypatch):
+    monkeypatch.setitem(roofline._SIDE, 'cpu', 128)
+    monkeypatch.setitem(roofline._COPIED, 'cpu', 1 << 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        code, out, _ = command('benchmark', '--model', tiny_card, '--data', frames,
+                               '--frames', 1, '--device', 'cpu')
+    assert code == 0
+    for engine in ('plain', 'torch'):
+        assert 150 < int(cells(out, engine)[9]) < 2000
 
 
 @pytest.mark.parametrize(('arguments', 'said'), [
     (['nothing'], "network is 'nothing', allowed are:"),
-    (['ms_irtnet', '--rounds', '0'], 'rounds is 0, needed is at least 1'),
-    (['ms_irtnet', '--size', '8', '8'], 'a side is shorter than 32 pixels'),
+    (['--model', 'pothole'], "model 'pothole' is unknown; did you mean 'potholes'"),
+    (['--engine', 'troch'], "engine 'troch' is unknown; did you mean 'torch'"),
+    (['ms_irtnet', '--frames', '0'], 'frames is 0, needed is at least 1'),
+    (['ms_irtnet', '--size', '0', '64'], 'size is [0, 64], needed are height and width'),
+    (['ms_irtnet', '--size', '64', '65'], 'must be multiples of 32'),
     (['ms_irtnet', '--device', 'gpu'], "device is 'gpu', allowed are"),
+    (['ms_irtnet', '--data', 'nowhere'], "'nowhere'"),
+    (['ms_irtnet', '--json', 'nowhere/file'], "cannot write 'nowhere/file'"),
 ])
 def test_what_cannot_be_measured_is_told_in_one_line(arguments, said, command):
     code, out, err = command('benchmark', *arguments)
     assert (code, out) == (2, '')
     assert said in err
     assert err.count('\n') == 1
-
-
-def test_the_command_prints_the_table_in_80_columns(one_convolution, command):
-    code, out, err = command('benchmark', 'one_convolution', '--size', '64', '64')
-    assert code == 0
-    assert '| one_convolution |' in out
-    assert max(map(len, out.splitlines())) <= 80

@@ -36,9 +36,13 @@ def run(graph):
 def test_every_engine_gives_what_the_graph_gives(name, tiny_card, graph):
     engine = open_engine(name, load_card(tiny_card), 'cpu')
     assert engine.device.startswith('cpu')
-    for found, expected in zip(engine(*PAIR, LIMITS), run(graph), strict=True):
-        assert (found.shape, found.dtype) == ((70, 90), np.uint8)
-        assert np.abs(found.astype(int) - expected).max() <= 1
+    mask, confidence = engine(*PAIR, LIMITS)
+    expected_mask, expected_confidence = run(graph)
+    assert {mask.shape, confidence.shape} == {(70, 90)}
+    assert {mask.dtype, confidence.dtype} == {np.dtype(np.uint8)}
+    share, steps = (0.97, 12) if 'bfloat16' in engine.device else (1.0, 1)
+    assert (mask == expected_mask).mean() >= share
+    assert np.abs(confidence.astype(int) - expected_confidence).max() <= steps
 
 
 def test_half_precision_gives_nearly_the_same_mask(graph):

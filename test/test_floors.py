@@ -23,14 +23,16 @@ FLOORS = {
         'checkpoint', 'engines', 'folding', 'frames', 'graph', 'networks', 'onnx_files',
         'published_weights', 'segmenter', 'self_test', 'torch_files', 'x_range'},
     'offline work': {
-        'alignment', 'augment', 'benchmark', 'data_check', 'datasets', 'evaluate', 'export',
-        'golden', 'images', 'import_weights', 'label_boxes', 'losses', 'metrics', 'models',
-        'optimizers', 'predict', 'processes', 'protocols', 'registration', 'report', 'report_page',
-        'rig', 'tiles', 'train', 'train_config', 'train_data', 'train_log', 'train_state',
-        'validation'},
+        'alignment', 'augment', 'benchmark_page', 'data_check', 'datasets', 'doctor',
+        'doctor_engines', 'evaluate', 'export', 'golden', 'images', 'import_weights',
+        'label_boxes', 'losses', 'metrics', 'models', 'optimizers', 'predict', 'processes',
+        'protocols', 'quantization', 'registration', 'report', 'report_page', 'rig', 'roofline',
+        'ros_runs', 'stages', 'tiles', 'train', 'train_config', 'train_data', 'train_log',
+        'train_state', 'validation'},
     'edge': {
-        'bags', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs', 'make_bag',
-        'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay', 'sync', 'top'},
+        'bags', 'benchmark', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs',
+        'make_bag', 'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay',
+        'ros_benchmark', 'sync', 'top'},
     'command line': {'__main__'},
 }
 LIBRARIES = {
@@ -43,7 +45,7 @@ LIBRARIES = {
 
 # Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
 ROS_MODULES = {'demo', 'diagnostics', 'inputs', 'messages', 'node', 'node_parameters', 'outputs',
-               'pipeline', 'sync', 'top'}
+               'pipeline', 'ros_benchmark', 'sync', 'top'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}

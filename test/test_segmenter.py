@@ -41,6 +41,23 @@ def test_the_same_pair_gives_the_same_mask_also_from_another_segmenter(
     assert len(np.unique(first.mask)) > 1, 'a constant mask proves nothing'
 
 
+def test_a_score_waits_for_an_engine_that_gets_ready_behind_the_first_frames(segmenter, frames):
+    class Late:
+        seen, is_ready = 0, False
+
+        def __call__(self, *pair):
+            self.seen += 1
+            return segmenter.engine(*pair)
+
+        def settle(self):
+            self.is_ready = self.seen > 1
+
+    late = Segmenter(segmenter.card, Late())
+    late.settle(*frames)
+    assert late.engine.is_ready
+    segmenter.settle(*frames)  # one that is always ready takes it as well
+
+
 @pytest.mark.parametrize('lost', ['rgb', 'x'])
 def test_of_a_lost_modality_the_frame_does_not_count(segmenter, frames, lost):
     other = [255 - frames[0], 65535 - frames[1]]

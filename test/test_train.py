@@ -73,6 +73,15 @@ def test_the_loss_falls_and_the_weights_serve_a_card(data, recipe, tmp_path, wri
     assert segmenter(sample.rgb, sample.x).mask.shape == SIZE
 
 
+def test_bfloat16_is_refused_where_its_gradients_are_wrong_on_a_cpu(data, recipe, tmp_path,
+                                                                    write_card):
+    card = write_card(network='ms2mnet', network_args={'base_width': 16},
+                      x={'kind': 'depth', 'mean': [0.5], 'std': [0.2]})
+    path = recipe(card=str(card), precision='bfloat16')
+    with pytest.raises(DataError, match='groups and dilation.*set precision to float32'):
+        train(load_config(path), data, tmp_path / 'out')
+
+
 def test_one_recipe_serves_other_cards_modalities_and_seeds(data, recipe, tmp_path, write_card,
                                                             command):
     path = recipe(epochs=1, card='another')

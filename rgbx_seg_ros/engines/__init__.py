@@ -12,7 +12,7 @@ uint8, and behind them the fused image, (H, W, 3) uint8 in RGB, of a network tha
 
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
-from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.fields import unknown_name
 
@@ -20,6 +20,7 @@ __all__ = ['ENGINES', 'open_engine']
 
 ENGINES = {
     'torch': TorchEngine,
+    'torch_bf16': TorchBFloat16Engine,
     'onnx': OnnxEngine,
 }
 

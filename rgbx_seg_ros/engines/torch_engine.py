@@ -8,6 +8,7 @@ import warnings
 
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.checkpoint import load_into, load_weights, sha256
+from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
 from rgbx_seg_ros.folding import fold
 from rgbx_seg_ros.frames import to_batch
@@ -18,10 +19,12 @@ from torch import nn
 
 BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16'}
 """Of a CPU that multiplies bfloat16 faster than float32; without them it is slower."""
+KEPT = 4
+"""Kinds of frames whose CUDA graphs are kept."""
 
 
 class TorchEngine:
-    """Runs the graph of a card's model in PyTorch, eagerly, on one device."""
+    """Runs the graph of a card's model in PyTorch on one device, on CUDA as a CUDA graph."""
 
     def __init__(self, card: Card, device: str = 'auto'):
         self._device = find_device(device)
@@ -33,8 +36,10 @@ class TorchEngine:
                 f'{card.network!r} takes {network.X_CHANNELS} channels of X')
         if card.weights:
             load_into(network, _card_weights(card), card.weights_path)
-        network = fold(network.eval()).to(memory_format=torch.channels_last)
+        network = self._optimized(network.eval())
         self._graph = SegmentationGraph(network, card).eval().to(self._device)
+        self._captures = self._device.type == 'cuda'
+        self._kinds = {}  # what runs each kind of frames where graphs are captured
         self._warm_up(card.input_size)
 
     @property
@@ -46,6 +51,16 @@ class TorchEngine:
         return f'{self._device} {name}{self._type}'.replace('torch.', '')
 
     @property
+    def precision(self) -> torch.dtype:
+        """The type of the large products."""
+        return self._type
+
+    @property
+    def graph(self) -> SegmentationGraph:
+        """What runs each frame, on its device."""
+        return self._graph
+
+    @property
     def network(self) -> nn.Module:
         """The network alone, folded for inference and on its device."""
         return self._graph.network
@@ -53,19 +68,49 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, rgb, x, x_range, present=(1.0, 1.0)):
         """Return mask, confidence and, from some networks, the fused image of one raw pair."""
-        limits, present = (torch.tensor([pair], dtype=torch.float32, device=self._device)
-                           for pair in (x_range, present))
-        frames = (to_batch(frame).to(self._device, non_blocking=True) for frame in (rgb, x))
-        half = self._type != torch.float32
-        with torch.autocast(self._device.type, self._type, enabled=half):
-            outputs = self._graph(*frames, limits, present)
-        return tuple(output[0].cpu().numpy() for output in outputs)
+        inputs = (to_batch(rgb), to_batch(x), torch.tensor([x_range], dtype=torch.float32),
+                  torch.tensor([present], dtype=torch.float32))
+        run = self._captured(inputs) if self._captures else self._run
+        return tuple(output[0].cpu().numpy() for output in run(*inputs))
+
+    def _run(self, *inputs):
+        """Run the graph, operation by operation."""
+        inputs = (one.to(self._device) for one in inputs)
+        # A cache of converted weights must not outlive the capture of a CUDA graph.
+        with torch.autocast(self._device.type, self._type, cache_enabled=not self._captures,
+                            enabled=self._type != torch.float32):
+            return self._graph(*inputs)
+
+    def _captured(self, inputs):
+        """
+        Return what runs frames like `inputs`: a CUDA graph from the second one of a kind on.
+
+        The last kinds are kept: cameras have one, or two where a sensor has failed.
+        """
+        kind = tuple((one.shape, one.dtype) for one in inputs)
+        if kind not in self._kinds:
+            while len(self._kinds) >= KEPT:
+                del self._kinds[next(iter(self._kinds))]
+            self._kinds[kind] = None  # seen; a single frame is not worth a capture
+            return self._run
+        if self._kinds[kind] is None:
+            try:
+                self._kinds[kind] = CudaGraph(self._run, inputs, self._device)
+            except RuntimeError as error:
+                self._kinds[kind] = self._run
+                warnings.warn('the network cannot be captured as a CUDA graph, it runs operation '
+                              f'by operation: {str(error).splitlines()[0]}', stacklevel=4)
+        return self._kinds[kind]
 
     def _warm_up(self, size):
         """Run once, so that the first frame does not pay for lazy initialisation."""
         rgb = torch.zeros((*size, 3), dtype=torch.uint8).numpy()
         for _ in range(3 if self._device.type == 'cuda' else 1):
             self(rgb, rgb[..., 0], (0.0, 255.0))
+
+    def _optimized(self, network):
+        """Return what takes the place of the network."""
+        return fold(network).to(memory_format=torch.channels_last)
 
     def _find_type(self):
         """Return the type of the large products."""

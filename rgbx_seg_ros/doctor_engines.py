@@ -1,0 +1,170 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Which engines run a model here, whether they pass its self-test, and how fast they are."""
+
+import contextlib
+from dataclasses import dataclass
+import glob
+import re
+import statistics
+import time
+from typing import NamedTuple
+import warnings
+
+import numpy as np
+from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.engines import ENGINES, open_engine
+from rgbx_seg_ros.engines.onnx_cache import cache_dir, cached_path, is_intact
+from rgbx_seg_ros.errors import EngineError, RgbxSegError
+from rgbx_seg_ros.onnx_files import FrameKind, import_onnx, OnnxModel
+from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.self_test import load_golden, self_test
+
+ROUNDS = 7
+"""Frames of each engine that are timed, if they are done within SECONDS."""
+SECONDS = 10.0
+
+_SETTLE_S = 30.0
+_KIND = re.compile(r'(\d+)x(\d+) RGB with (\d+)x(\d+) X of (\w+)(?:, (\d) channels)?')
+"""What FrameKind says of itself."""
+
+
+@dataclass
+class Trial:
+    """What became of an engine."""
+
+    name: str
+    result: str = ''
+    """Of the self-test, in a few words; or why there was none."""
+    error: Exception | None = None
+    """Why it does not work; None where it does, or is only not there or not ready."""
+    device: str = ''
+    ms: float | None = None
+    """Median time of a whole frame; None where it did not run."""
+
+
+class Trials(NamedTuple):
+    """What became of all engines."""
+
+    engines: list[Trial]
+    frames: str
+    """What they were timed with, in words."""
+    warnings: list[str]
+
+
+def examine(card: Card, device: str) -> Trials:
+    """
+    Open, test and time all engines on a device with the model of `card`.
+
+    The time is that of the golden frame, made as large as the frames that the engine onnx is ready
+    for, if it is for any; without a golden frame, that of noise.
+    """
+    golden = None
+    with contextlib.suppress(RgbxSegError):  # the self-test will tell
+        golden = load_golden(card.folder / card.golden) if card.golden else None
+    ready = _ready_kind(card, golden)
+    pair = _pair(golden, ready)
+    trials, opened = [Trial(name) for name in ENGINES], []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for trial in trials:
+            with _noted(trial):
+                if segmenter := _open(trial, card, device, pair, ready):
+                    opened.append((trial, segmenter))
+        _time(opened, pair)
+    told = dict.fromkeys(str(one.message) for one in caught
+                         if issubclass(one.category, UserWarning))
+    return Trials(trials, str(FrameKind.of(*pair)), list(told))
+
+
+@contextlib.contextmanager
+def _noted(trial):
+    """Note an error, of whatever kind, instead of raising it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 whatever a broken engine raises
+        trial.error, trial.ms = error, None
+
+
+def _open(trial, card, device, pair, ready):
+    """Return the segmenter of an engine that has passed the self-test, None if there is none."""
+    if trial.name == 'onnx' and not _has_onnxruntime():
+        trial.result = 'needs ONNX Runtime, see above'
+        return None
+    segmenter = Segmenter(card, open_engine(trial.name, card, device))
+    iou = self_test(segmenter)
+    segmenter(*pair)
+    trial.result = 'runs, untested' if iou is None else f'passes (IoU {iou:.2f})'
+    if trial.name != 'onnx':
+        return segmenter
+    # Up to here PyTorch has done its work, as it does for frames that have no file yet.
+    if ready is None:
+        trial.result = ('no file for such frames yet: the node makes one in the background, '
+                        'PyTorch does the work until then')
+        return None
+    segmenter(*pair)
+    if not segmenter.engine.settle(_SETTLE_S):
+        raise EngineError(f'its file for {ready} does not work or took over {_SETTLE_S:g} s')
+    trial.result = 'agrees with torch'
+    return segmenter
+
+
+def _has_onnxruntime():
+    with contextlib.suppress(EngineError):
+        return import_onnx('onnxruntime') is not None
+    return False
+
+
+def _ready_kind(card, golden):
+    """Return the kind of golden frames for which the engine onnx has a file, None for none."""
+    if golden is None or not _has_onnxruntime():
+        return None
+    version = import_onnx('onnxruntime').__version__
+    wanted = FrameKind.of(golden.rgb, golden.x)
+    for path in cache_dir().glob(f'{glob.escape(card.name)}-*.onnx'):
+        with contextlib.suppress(RgbxSegError):
+            kind = is_intact(path) and _kind(OnnxModel(path).metadata.get('frames', ''))
+            if (kind and (kind.x_type, kind.x_channels) == (wanted.x_type, wanted.x_channels)
+                    and cached_path(card, kind, version) == path):
+                return kind
+    return None
+
+
+def _kind(text):
+    """Return the kind of frames that calls itself `text`, None if there is none."""
+    if not (parts := _KIND.fullmatch(text)):
+        return None
+    width, height, x_width, x_height = map(int, parts.groups()[:4])
+    return FrameKind((height, width), (x_height, x_width), int(parts[6] or 1), parts[5])
+
+
+def _pair(golden, kind):
+    """Return the frames to time with."""
+    if golden is None:
+        rng = np.random.default_rng(0)
+        return (rng.integers(0, 256, (480, 640, 3), np.uint8),
+                rng.integers(0, 256, (480, 640), np.uint8))
+    kind = kind or FrameKind.of(golden.rgb, golden.x)
+    return _resized(golden.rgb, kind.rgb_size), _resized(golden.x, kind.x_size)
+
+
+def _resized(frame, size):
+    """Return a frame at the size (H, W), of its nearest pixels."""
+    rows, columns = (np.arange(new) * old // new
+                     for new, old in zip(size, frame.shape[:2], strict=True))
+    return frame[rows[:, None], columns]
+
+
+def _time(opened, pair):
+    """Note the time of a frame for each engine; they take turns, as the machine may be busy."""
+    end, times = time.monotonic() + SECONDS, {trial.name: [] for trial, _ in opened}
+    for number in range(ROUNDS):
+        for trial, segmenter in opened:
+            if trial.error or (number and time.monotonic() > end):
+                continue
+            with _noted(trial):
+                started = time.perf_counter()
+                segmenter(*pair)
+                times[trial.name].append(1e3 * (time.perf_counter() - started))
+                trial.ms = statistics.median(times[trial.name])
+                trial.device = segmenter.engine.device
