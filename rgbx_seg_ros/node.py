@@ -13,6 +13,13 @@ import signal
 import sys
 import time
 import traceback
+import warnings
+
+if 'OMP_WAIT_POLICY' not in os.environ:
+    # By default PyTorch's threads wait for each other at full speed. Beside the threads and the
+    # cameras of ROS, that turns the 0.1 s of a frame into seconds. OpenMP reads this as torch is
+    # imported, so it stands before.
+    os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -373,6 +380,8 @@ def main(args=None) -> int:
             print(f'seg_node: error: ROS does not start: {error}', file=sys.stderr)
             return 2
         node = SegNode()
+        # An engine that falls back to another one warns, whenever it does; so does a model.
+        warnings.showwarning = lambda message, *_, **__: node.get_logger().warning(str(message))
         if not arrived and not node.start():
             return 2
         install_signal_handlers()

@@ -44,6 +44,7 @@ def workplace(tmp_path_factory):
         cv2.imwrite(str(folder / 'frames' / 'rgb' / f'{index}.png'), sample.rgb[..., ::-1])
         cv2.imwrite(str(folder / 'frames' / 'thermal' / f'{index}.png'), sample.x)
         cv2.imwrite(str(folder / 'frames' / 'label' / f'{index}.png'), np.zeros_like(sample.x))
+    (folder / 'frames_2').symlink_to(folder / 'frames')
     (folder / 'demo').symlink_to(ROOT / 'demo')
     cv2.imwrite(str(folder / 'night.jpg'), sample.rgb[..., ::-1])
     cv2.imwrite(str(folder / 'night_thermal.png'), sample.x)
