@@ -65,6 +65,9 @@ setup(
     extras_require={
         # Aerial images and other large ones, read and written in pieces.
         'large-images': ['rasterio>=1.3'],
+        # Models as ONNX files, and ONNX Runtime as an engine; the oldest ones tested. For a GPU
+        # onnxruntime-gpu takes the place of onnxruntime.
+        'onnx': ['onnxruntime>=1.23', 'onnxscript>=0.7'],
         # NYUv2 as its authors give it, in MATLAB files.
         'nyuv2': ['h5py>=3.6', 'scipy>=1.8'],
         # ROS 2 from PyPI, for a machine without a distribution. On a robot ROS comes from apt.

@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rgbx-seg export`: write a model as an ONNX file, for a runtime of one's own."""
 
+import contextlib
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import textwrap
 
 import cv2
 import numpy as np
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.frames import X_TYPES
+from rgbx_seg_ros.frames import x_range, X_TYPES
 from rgbx_seg_ros.onnx_files import (
     Difference,
     FrameKind,
@@ -18,6 +20,7 @@ from rgbx_seg_ros.onnx_files import (
     OPSET,
     write_onnx,
 )
+from rgbx_seg_ros.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
 from rgbx_seg_ros.resources import share_dir
 from rgbx_seg_ros.segmenter import Segmenter
 
@@ -32,21 +35,45 @@ def export(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Differen
     up to what rounding explains, or nothing appears at `path` and EngineError is raised. Return
     the largest difference.
     """
-    engine, path = segmenter.engine, Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
+    engine = segmenter.engine
+    with _appearing(path) as part:
         write_onnx(engine.network, segmenter.card, part, kind)
         model = OnnxModel(part)
         difference = Difference.worst(
             Difference.between(engine(*inputs), model(*inputs))
-            for inputs in ((rgb, x, _limits(x)) for rgb, x in pairs))
+            for inputs in ((rgb, x, _limits(x)) for rgb, x, *_ in pairs))
         if not difference.is_small():
             raise EngineError(f'{str(path)!r} is not written, as it differs too much from '
                               f'PyTorch: {difference}')
+    return difference
+
+
+def export_int8(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Cost:
+    """
+    Write the same model in 8 bits, calibrated on `pairs`: (rgb, x, label or None) of that kind.
+
+    Return what the 8 bits cost on them; nothing appears at `path` and EngineError is raised where
+    that is too much.
+    """
+    engine, spec = segmenter.engine, segmenter.card.x
+    frames = [((rgb, x, x_range(x, spec)), label) for rgb, x, label in pairs]
+    with _appearing(path) as part, TemporaryDirectory() as folder:
+        whole = Path(folder) / 'float32.onnx'
+        write_onnx(engine.network, segmenter.card, whole, kind)
+        quantize(whole, part, (inputs for inputs, _ in frames))
+        return cost(engine, OnnxModel(part), frames, segmenter.labels)
+
+
+@contextlib.contextmanager
+def _appearing(path):
+    """Give a path beside `path` for a file that takes its place if all goes well."""
+    path = Path(path)
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return difference
 
 
 def _limits(x):
@@ -55,11 +82,17 @@ def _limits(x):
     return float(low), float(max(high, low + 1))
 
 
-def pairs_of_kind(dataset, kind: FrameKind):
-    """Yield the first pairs of a data set, scaled and cast to a kind where they are not of it."""
-    for name in dataset.names[:_PAIRS_TRIED]:
-        sample = dataset[dataset.names.index(name)]
-        yield _resized(sample.rgb, kind.rgb_size), _converted(sample.x, kind)
+def pairs_of_kind(dataset, kind: FrameKind, count: int = _PAIRS_TRIED):
+    """
+    Yield `count` pairs from all over a data set, each with its label or None.
+
+    They are scaled and cast to the kind where they are not of it.
+    """
+    count = min(count, len(dataset))
+    for i in range(count):
+        sample = dataset[i * len(dataset) // count]
+        label = None if sample.label is None else _resized(sample.label, kind.rgb_size)
+        yield _resized(sample.rgb, kind.rgb_size), _converted(sample.x, kind), label
 
 
 def _resized(frame, size):
@@ -98,9 +131,12 @@ def add_arguments(parser):
     parser.add_argument('--x-channels', type=int, choices=(1, 3), metavar='N',
                         help='of X, 1 or 3 (default: as in --data, or 1)')
     parser.add_argument('--data', metavar='FOLDER', type=Path,
-                        help=f'rgb/ and thermal/, depth/ or x/: the first {_PAIRS_TRIED} pairs '
-                             'must come out as in PyTorch, or nothing is written (default: the '
-                             'frames of the demo)')
+                        help=f'rgb/ and thermal/, depth/ or x/: {_PAIRS_TRIED} pairs must come '
+                             'out as in PyTorch, or nothing is written (default: the frames of '
+                             'the demo)')
+    parser.add_argument('--int8', action='store_true',
+                        help='convolutions in 8 bits, for which --data is the measure: up to '
+                             f'{CALIBRATION_FRAMES} pairs like those of the vehicle')
 
 
 def main(args):
@@ -116,9 +152,11 @@ def main(args):
         tuple(args.size or default.rgb_size), tuple(args.x_size or default.x_size),
         args.x_channels or default.x_channels, args.x_type or default.x_type)
     kind.check()
-    difference = export(segmenter, args.out, kind, pairs_of_kind(dataset, kind))
-    count = min(len(dataset.names), _PAIRS_TRIED)
-    print(f'wrote {args.out} ({os.path.getsize(args.out) / 1e6:.1f} MB, float32, opset {OPSET}) '
-          f'for {kind}')
+    write = export_int8 if args.int8 else export
+    pairs = [*pairs_of_kind(dataset, kind, CALIBRATION_FRAMES if args.int8 else _PAIRS_TRIED)]
+    difference, count = write(segmenter, args.out, kind, pairs), len(pairs)
+    precision = 'int8' if args.int8 else 'float32'
+    print(f'wrote {args.out} ({os.path.getsize(args.out) / 1e6:.1f} MB, {precision}, opset '
+          f'{OPSET}) for {kind}')
     print(textwrap.fill(f'on {count} pairs of {dataset.root} {difference}, against PyTorch', 80,
                         subsequent_indent='    ', break_long_words=False))

@@ -164,7 +164,8 @@ def write_onnx(network: nn.Module, card: Card, path: Path, kind: FrameKind) -> N
             graph(*inputs)  # so that its tables are there, and become constants of the file
             program = torch.export.export(graph, inputs, strict=False)
             program = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False,
-                                        input_names=INPUTS, output_names=names)
+                                        optimize=False, input_names=INPUTS, output_names=names)
+            _simplify(program.model)
             program.model.metadata_props.update(_metadata(card, kind))
             program.save(path)
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
@@ -172,6 +173,23 @@ def write_onnx(network: nn.Module, card: Card, path: Path, kind: FrameKind) -> N
         raise EngineError(
             f'the network {card.network!r} cannot be exported for {kind} with '
             f'PyTorch {torch.__version__}: {reason}') from error
+
+
+def _simplify(model):
+    """
+    Compute what is constant, and keep one of what is there twice.
+
+    The exporter's own optimization looks for patterns that every runtime finds for itself, in a
+    time that grows with the square of the model: minutes for MDDG.
+    """
+    passes = import_onnx('onnx_ir.passes.common')
+    limit = 2 ** 30
+    import_onnx('onnxscript.optimizer').fold_constants(
+        model, input_size_limit=limit, output_size_limit=limit)
+    for one in (passes.RemoveUnusedNodesPass(),
+                passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+                passes.DeduplicateInitializersPass(), passes.CommonSubexpressionEliminationPass()):
+        one(model)
 
 
 def _metadata(card, kind):

@@ -29,7 +29,10 @@ class Parameters:
     model: str = _parameter(
         'model', 'msrs_person_car_bike',
         'Model card: the name of one in the package, or the path of a yaml file.')
-    engine: str = _parameter('engine', 'torch', 'What runs the network.', allowed=('torch',))
+    engine: str = _parameter(
+        'engine', 'torch',
+        'What runs the network. torch: float32, on a GPU float16. torch_bf16: bfloat16. onnx: '
+        'ONNX Runtime, as soon as it has what it needs.', allowed=('torch', 'torch_bf16', 'onnx'))
     device: str = _parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda:N.')
     autostart: bool = _parameter(
         'autostart', True, 'Configure and activate at start, without a lifecycle manager.')

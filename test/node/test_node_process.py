@@ -83,6 +83,14 @@ def test_what_cannot_start_says_why_in_one_line_and_exits_with_2(start, argument
     assert 'Traceback' not in process.log
 
 
+def test_a_warning_of_the_library_stands_in_the_log_as_one_of_the_node(start, write_card):
+    process = start('-p', f'model:={write_card()}', '-p', 'autostart:=true')
+    process.wait_for('runs on')
+    line, = (line for line in process.log.splitlines() if 'has no weights' in line)
+    assert '[WARN]' in line and '[rgbx_seg]' in line
+    assert 'UserWarning' not in process.log
+
+
 def change_state(stage, transition):
     """Ask the node for a lifecycle transition as a lifecycle manager does."""
     client = stage.node.create_client(ChangeState, '/rgbx_seg/change_state')
