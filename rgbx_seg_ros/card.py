@@ -21,6 +21,7 @@ from rgbx_seg_ros.resources import share_dir
 
 X_KINDS = ('thermal', 'depth', 'polarization', 'dsm')
 X_NORMALIZATIONS = ('auto', 'fixed', 'celsius', 'minmax', 'percentile')
+ONNX_PROVIDERS = ('TensorRT', 'CUDA', 'CPU')
 
 
 def _check_mean_std(where, mean, std):
@@ -144,6 +145,32 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Onnx:
+    """How the engine `onnx` runs the model, where it is not to find out by itself."""
+
+    file: str | None = None
+    """Name of an ONNX file that `rgbx-seg export` has written, in the folder of the card."""
+    providers: tuple[str, ...] | None = None
+    """Names of ONNX_PROVIDERS in the order in which they are tried."""
+
+    def __post_init__(self):
+        names = ', '.join(ONNX_PROVIDERS)
+        if self.file is None and self.providers is None:
+            raise CardError('onnx is empty: needed is file, the name of a file that rgbx-seg '
+                            f'export has written, or providers, a list of {names}, or both')
+        if self.file is not None:
+            _check_file('onnx.file', self.file)
+        if self.providers is None:
+            return
+        for name in self.providers:
+            if name not in ONNX_PROVIDERS:
+                raise CardError(f'onnx.providers: {unknown_name(name, ONNX_PROVIDERS)}')
+        if not self.providers or len(set(self.providers)) < len(self.providers):
+            raise CardError(f'onnx.providers is {list(self.providers)!r}: needed is at least one '
+                            f'of {names}, each of them once')
+
+
+@dataclass(frozen=True)
 class PublishedScore:
     """Figures that the authors of a network state. Nothing here was measured with this package."""
 
@@ -207,6 +234,8 @@ class Card:
     """None: the network sees the whole frame at once."""
     weights: Weights | None = None
     """None: the network runs with random weights, for timing only."""
+    onnx: Onnx | None = None
+    """None: the engine `onnx` makes its files itself, and takes the fastest provider."""
     licenses: dict = field(default_factory=dict)
     """Terms of code, weights and data."""
     scores: dict = field(default_factory=dict)

@@ -13,7 +13,8 @@ those of the graph, a batch of one:
     present  (1, 2) float32, 1 for a modality that is there, 0 for one that is lost
 
 and its outputs mask, confidence (1, H, W) uint8 and, of a network that makes one, fused
-(1, H, W, 3) uint8 in RGB. The card lies in the metadata, with what the file was made with.
+(1, H, W, 3) uint8 in RGB. The card lies in the metadata, with what the file was made with, the
+kind of frames and the precision, so that an engine can tell whether it may serve.
 """
 
 import contextlib
@@ -45,10 +46,11 @@ CPU = (('CPUExecutionProvider', {}),)
 INSTALL = "pip install 'rgbx_seg_ros[onnx]'"
 
 _METADATA = 'rgbx_seg_ros.'
-_BOUNDS = {'float32': (0.001, 2), 'float16': (0.02, 13)}
+_BOUNDS = {'float32': (0.001, 2), 'float16': (0.02, 13), 'int8': (0.05, 26)}
 """
 By the lower precision of two models: the share of mask pixels, and the steps of confidence at
-nearly all pixels, that may differ.
+nearly all pixels, that may differ. Where int8 was measured, a tenth of that share was needed in
+the worst frame; what it costs a class is judged at the export, with more frames.
 """
 _QUANTILE = 99.0
 
@@ -69,6 +71,18 @@ class FrameKind(NamedTuple):
     def of(cls, rgb: np.ndarray, x: np.ndarray) -> 'FrameKind':
         """Return the kind of a pair of frames, (H, W, 3) and (h, w) or (h, w, C)."""
         return cls(rgb.shape[:2], x.shape[:2], x.shape[2] if x.ndim == 3 else 1, x.dtype.name)
+
+    @classmethod
+    def from_json(cls, text: str) -> 'FrameKind':
+        """Return the kind of which `json` made a text; raise EngineError for another one."""
+        try:
+            (height, width), (x_height, x_width), *rest = json.loads(text)
+            kind = cls((height, width), (x_height, x_width), *rest)
+            kind.check()
+        except (TypeError, ValueError) as error:
+            raise EngineError(f'the kind of frames is {text!r}, needed is such as '
+                              f'{json.dumps(cls((480, 640), (480, 640)))!r}') from error
+        return kind
 
     def __str__(self):
         (height, width), (x_height, x_width) = self.rgb_size, self.x_size
@@ -116,7 +130,7 @@ class Difference(NamedTuple):
         return cls(*map(max, zip(*differences, strict=True)))
 
     def is_small(self, precision: str = 'float32') -> bool:
-        """Return whether it is no more than rounding explains, in float32 or float16."""
+        """Return whether it is no more than rounding explains, for one of the precisions."""
         mask, steps = _BOUNDS[precision]
         return self.mask <= mask and self.confidence_quantile <= steps
 
@@ -136,9 +150,13 @@ def import_onnx(name: str):
 
 
 def card_text(card: Card) -> str:
-    """Return a card as the text of a YAML file, as it is in memory: with what a rig changed."""
+    """
+    Return a card as the text of a YAML file, as it is in memory: with what a rig changed.
+
+    Without its section `onnx`: a file does not depend on who names it.
+    """
     content = dataclasses.asdict(card)
-    del content['folder']
+    del content['folder'], content['onnx']
     return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
 
 
@@ -196,7 +214,17 @@ def _metadata(card, kind):
     return {_METADATA + name: value for name, value in {
         'card': card_text(card), 'weights_sha256': weights_checksum(card),
         'version': __version__, 'torch': torch.__version__, 'frames': str(kind),
+        'kind': json.dumps(kind), 'precision': 'float32',
     }.items()}
+
+
+def mark_precision(path: Path, precision: str) -> None:
+    """Let a file say that it is in another precision than it was written in."""
+    onnx = import_onnx('onnx')
+    model = onnx.load(path)
+    before = {one.key: one.value for one in model.metadata_props}
+    onnx.helper.set_model_props(model, before | {_METADATA + 'precision': precision})
+    onnx.save(model, path)
 
 
 @contextlib.contextmanager
@@ -218,17 +246,22 @@ class OnnxModel:
     An ONNX file, ready to run: takes and returns arrays as an engine does, for its one kind.
 
     `providers` are execution providers of ONNX Runtime, each with its options, in the order in
-    which they may take a part of the graph. Raise EngineError where the file or the first of them
-    cannot be loaded.
+    which they may take a part of the graph. Without `optimizes` it is there sooner, and slower.
+    Raise EngineError where the file or the first provider cannot be loaded.
     """
 
-    def __init__(self, path: Path, providers=CPU):
+    def __init__(self, path: Path, providers=CPU, optimizes: bool = True):
         runtime = import_onnx('onnxruntime')
         settings = runtime.SessionOptions()
         # As many threads as PyTorch has, so that OMP_NUM_THREADS and torch.set_num_threads hold
         # for both.
         settings.intra_op_num_threads = torch.get_num_threads()
+        # Its threads would wait for the next frame at full speed, and take the cores from those
+        # of PyTorch and ROS, which come in between.
+        settings.add_session_config_entry('session.intra_op.allow_spinning', '0')
         settings.log_severity_level = 3  # errors; warnings tell where a node was placed
+        if not optimizes:
+            settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._errors = session_errors(runtime)
         try:
             self._session = runtime.InferenceSession(
@@ -261,6 +294,45 @@ class OnnxModel:
         except self._errors as error:
             raise EngineError(f'ONNX Runtime fails to run {str(self._path)!r}: '
                               f'{_first_line(error)}') from error
+
+
+class NamedFile(NamedTuple):
+    """An ONNX file that a card names."""
+
+    path: Path
+    kind: FrameKind
+    precision: str
+    """float32 or int8."""
+
+    @classmethod
+    def of(cls, card: Card) -> 'NamedFile':
+        """Return that of a card; raise EngineError where it is not a file of the card's model."""
+        path = card.folder / card.onnx.file
+        if not path.is_file():
+            raise EngineError(f'there is no file {str(path)!r}')
+        found = OnnxModel(path, optimizes=False).metadata
+        if missing := {'card', 'weights_sha256', 'kind', 'precision'} - found.keys():
+            raise EngineError(f'its metadata lack {", ".join(sorted(missing))}: rgbx-seg export '
+                              'has not written it, or did so in an older version')
+        if found['precision'] not in _BOUNDS:
+            raise EngineError(f'its precision {unknown_name(found["precision"], _BOUNDS)}')
+        if not found['weights_sha256'] or found['weights_sha256'] != weights_checksum(card):
+            raise EngineError('it was made of other weights than those of the card')
+        inside, wanted = _constants(found['card']), _constants(card_text(card))
+        if changed := [name for name, value in wanted.items() if value != inside[name]]:
+            raise EngineError(f'it was made of a card with other {", ".join(changed)}')
+        return cls(path, FrameKind.from_json(found['kind']), found['precision'])
+
+
+def _constants(text):
+    """Return what of a card, given as a text, lies in a graph beside the weights."""
+    try:
+        content = yaml.safe_load(text)
+        names = 'network', 'network_args', 'input_size', 'rgb'
+        return {name: content[name] for name in names} | {
+            f'x.{name}': content['x'][name] for name in ('mean', 'std', 'invalid')}
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise EngineError(f'the card in its metadata cannot be read ({error!r:.200})') from error
 
 
 def session_errors(runtime) -> tuple[type[Exception], ...]:

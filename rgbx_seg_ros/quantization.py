@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.metrics import ConfusionMatrix
-from rgbx_seg_ros.onnx_files import Difference, import_onnx, INPUTS
+from rgbx_seg_ros.onnx_files import Difference, import_onnx, INPUTS, mark_precision
 from rgbx_seg_ros.self_test import MIN_PIXELS
 
 MIN_IOU = 0.8
@@ -78,6 +78,7 @@ def quantize(source: Path, target: Path, inputs) -> None:
         tools.quantize_static(
             source, target, Frames(), op_types_to_quantize=['Conv'], per_channel=True,
             activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QInt8)
+        mark_precision(target, 'int8')
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         reason = ' '.join(str(error).split())[:400]
         raise EngineError(f'the model cannot be quantized: {reason}') from error

@@ -8,7 +8,7 @@ import re
 import shlex
 
 import pytest
-from rgbx_seg_ros.card import list_cards, load_card, models_dir, X_NORMALIZATIONS
+from rgbx_seg_ros.card import list_cards, load_card, models_dir, Onnx, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build, NETWORKS
 import torch
@@ -98,6 +98,14 @@ def test_a_card_is_read_from_a_path_with_the_weights_beside_it(write_card):
     assert load_card(write_card()).weights_path is None
 
 
+def test_a_card_names_an_onnx_file_or_providers_or_both_or_nothing(write_card):
+    assert load_card(write_card()).onnx is None
+    card = load_card(write_card(onnx={'file': 'a.onnx', 'providers': ['CUDA', 'TensorRT', 'CPU']}))
+    assert card.onnx == Onnx('a.onnx', ('CUDA', 'TensorRT', 'CPU'))
+    assert load_card(write_card(onnx={'file': 'a.onnx'})).onnx == Onnx('a.onnx')
+    assert load_card(write_card(onnx={'providers': ['CPU']})).onnx == Onnx(providers=('CPU',))
+
+
 def test_an_unknown_model_gets_the_nearest_name():
     name = list_cards()[0]
     with pytest.raises(CardError, match=f"'{name}x' is unknown; did you mean '{name}'"):
@@ -133,6 +141,13 @@ def test_every_normalization_can_be_chosen_and_only_some_take_a_range(write_card
     (None, {'weights': {'file': '/x.safetensors'}}, "stay in the card's folder"),
     (None, {'weights': {'file': ''}}, "stay in the card's folder"),
     (None, {'weights': {'file': 'x', 'sha256': 'abc'}}, "sha256 is 'abc': needed are 64"),
+    (None, {'onnx': {}}, 'onnx is empty: needed is file, .* or providers, a list of TensorRT, C'),
+    (None, {'onnx': {'fiel': 'a.onnx'}}, "'fiel' is unknown; did you mean 'file'"),
+    (None, {'onnx': {'file': '../a.onnx'}}, "onnx.file is '../a.onnx': it must stay in"),
+    (None, {'onnx': {'providers': []}}, r'onnx.providers is \[\]: needed is at least one of Te'),
+    (None, {'onnx': {'providers': ['CPU', 'CPU']}}, 'of TensorRT, CUDA, CPU, each of them once'),
+    (None, {'onnx': {'providers': ['Cuda']}}, "'Cuda' is unknown; .*allowed are: TensorRT, CUDA"),
+    (None, {'onnx': {'providers': 'CPU'}}, "'providers' is 'CPU', needed is a list"),
     ('rgb', {'channel_order': 'rbg'}, "channel_order is 'rbg', allowed are: rgb, bgr"),
     ('rgb', {'std': [1, 1, 0]}, 'rgb: mean .* std above 0'),
     ('rgb', {'mean': [0, 0, float('nan')]}, 'rgb: mean .* must be finite'),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros import export as verb
-from rgbx_seg_ros.card import Card, load_card, RgbInput, XInput
+from rgbx_seg_ros.card import Card, load_card, Onnx, RgbInput, XInput
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.fields import from_mapping
@@ -95,12 +95,32 @@ def test_the_card_lies_in_the_file(exported, tiny_card):
     assert metadata['weights_sha256'] == sha256(card.weights_path)
     assert metadata['version'] == __version__
     assert metadata['torch'] == torch.__version__
+    assert metadata['precision'] == 'float32'
+    assert FrameKind.from_json(metadata['kind']) == KIND
+
+
+@pytest.mark.parametrize('text', ['', '7', '[[70, 90], [50, 60], 1, "uint16", 2]', '[[70], "a"]',
+                                  '[[70, 90], [50, 60], 2, "uint16"]', '[[70, 90], [0, 60]]',
+                                  '[[70, 90, 3], [50, 60]]'])
+def test_a_text_that_is_no_kind_of_frames_is_refused(text):
+    with pytest.raises(EngineError):
+        FrameKind.from_json(text)
 
 
 def test_the_card_in_a_file_has_what_a_rig_changed(tiny_card):
     card = load_card(tiny_card)
     card = replace(card, x=replace(card.x, invalid=7.0))
     assert yaml.safe_load(card_text(card))['x']['invalid'] == 7.0
+
+
+def test_the_card_in_a_file_does_not_name_files(tiny_card):
+    card = load_card(tiny_card)
+    assert card_text(replace(card, onnx=Onnx('a.onnx'))) == card_text(card)
+
+
+def test_the_threads_of_a_model_do_not_spin_between_frames(exported):
+    options = OnnxModel(exported[0])._session.get_session_options()
+    assert options.get_session_config_entry('session.intra_op.allow_spinning') == '0'
 
 
 def test_frames_of_another_kind_are_refused_in_one_line(exported):

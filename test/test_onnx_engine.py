@@ -19,8 +19,9 @@ from rgbx_seg_ros.engines.onnx_cache import cache_dir, checksum_path, is_intact
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.onnx_files import Difference, FrameKind, OnnxModel
+from rgbx_seg_ros.onnx_files import Difference, FrameKind, NamedFile, OnnxModel
 import torch
+import yaml
 
 onnx = pytest.importorskip('onnx', reason='it needs the extra onnx')
 pytest.importorskip('onnxruntime', reason='it needs the extra onnx')
@@ -154,6 +155,138 @@ def test_a_file_that_is_not_the_model_is_made_again(damage, cache, builds, tiny_
         assert engine.settle()
     assert builds == [cache]
     assert is_intact(cache)
+
+
+@pytest.fixture
+def named(built, tiny_card, tmp_path):
+    """Return a function that writes a card that names a file, which it can change before."""
+    folder = tmp_path / 'named'
+    shutil.copytree(tiny_card.parent, folder)
+    source, = built.cache.rglob('*.onnx')
+    shutil.copy(source, folder / 'mine.onnx')
+
+    def write(change=lambda path: None, **changes):
+        change(folder / 'mine.onnx')
+        path = folder / 'tiny.yaml'
+        path.write_text(yaml.safe_dump({**yaml.safe_load(tiny_card.read_text()),
+                                        'onnx': {'file': 'mine.onnx'}, **changes}))
+        return path
+    return write
+
+
+def with_metadata(**values):
+    def change(path):
+        model = onnx.load(path)
+        metadata = {one.key: one.value for one in model.metadata_props}
+        metadata |= {f'rgbx_seg_ros.{name}': value for name, value in values.items()}
+        onnx.helper.set_model_props(model, {k: v for k, v in metadata.items() if v is not None})
+        onnx.save(model, path)
+    return change
+
+
+def off_by_8(path):
+    """Let a file be off by a few steps of confidence, as one in int8 is."""
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(8, np.uint8), 'bits'))
+    for node in model.graph.node:
+        node.output[:] = ['before' if one == 'confidence' else one for one in node.output]
+    model.graph.node.append(
+        onnx.helper.make_node('BitwiseXor', ['before', 'bits'], ['confidence']))
+    onnx.save(model, path)
+
+
+def no_builds(monkeypatch):
+    monkeypatch.setattr(onnx_engine, 'start_build', lambda *_: pytest.fail('it builds'))
+
+
+def test_a_file_that_the_card_names_serves_after_the_first_frame(named, monkeypatch):
+    no_builds(monkeypatch)
+    card = load_card(named())
+    engine = OnnxEngine(card, 'cpu')
+    expected = engine(*PAIR)
+    assert engine.settle()
+    assert engine.device.endswith('(CPU, mine.onnx)')
+    monkeypatch.setattr(TorchEngine, '__call__', lambda *_: pytest.fail('PyTorch serves'))
+    assert Difference.between(expected, engine(*PAIR)).is_small()
+
+
+def test_a_file_in_int8_may_differ_more_than_one_in_float32(named, monkeypatch):
+    no_builds(monkeypatch)
+    named(off_by_8)  # too much for float32, as another test tells
+    engine = OnnxEngine(load_card(named(with_metadata(precision='int8'))), 'cpu')
+    expected = engine(*PAIR)
+    assert engine.settle()
+    assert np.percentile(np.abs(expected[1].astype(int) - engine(*PAIR)[1]), 99) == 8
+
+
+def change_x(path):
+    card = yaml.safe_load(OnnxModel(path).metadata['card'])
+    card['x']['invalid'] = 7.0
+    with_metadata(card=yaml.safe_dump(card))(path)
+
+
+@pytest.mark.parametrize(('change', 'reason'), [
+    (os.remove, 'there is no file .*mine.onnx'),
+    (cut, 'ONNX Runtime .* cannot load .*mine.onnx'),
+    (with_metadata(weights_sha256='0' * 64), 'it was made of other weights than'),
+])
+def test_a_file_that_is_not_of_the_card_is_told_once_and_does_not_count(
+        change, reason, named, cache, builds):
+    with pytest.warns(UserWarning, match=f"'mine.onnx' that the card 'tiny' .*: {reason}") as said:
+        engine = OnnxEngine(load_card(named(change)), 'cpu')
+        engine(*PAIR)
+        assert engine._job is None  # as without the file: a single frame is not worth it
+        engine(*PAIR)
+        assert engine.settle()
+    assert len(said) == 1
+    assert not builds and 'mine' not in engine.device  # it is the one from the cache
+
+
+@pytest.mark.parametrize(('change', 'reason'), [
+    (with_metadata(kind=None), 'its metadata lack kind: '),
+    (with_metadata(kind='[1]'), r"the kind of frames is '\[1\]'"),
+    (with_metadata(precision='int4'), "its precision 'int4' is unknown"),
+    (with_metadata(card='a: ['), 'the card in its metadata cannot be read'),
+    (change_x, 'it was made of a card with other x.invalid$'),
+])
+def test_a_file_that_may_be_of_another_model_is_refused(change, reason, named):
+    with pytest.raises(EngineError, match=reason):
+        NamedFile.of(load_card(named(change)))
+
+
+def test_a_file_that_gives_other_masks_is_told_once_and_one_is_built(named, cache, builds):
+    cache.unlink()
+    engine = OnnxEngine(load_card(named(off_by_8)), 'cpu')
+    engine(*PAIR)
+    with pytest.warns(UserWarning, match="'mine.onnx' .* gives another mask than Py") as said:
+        assert engine.settle()
+    assert len(said) == 1
+    assert builds == [cache] and 'mine' not in engine.device
+
+
+def test_frames_of_another_kind_than_that_of_the_file_get_a_model_as_ever(
+        named, builds, monkeypatch):
+    asked = []
+
+    def start(card, kind, path):
+        asked.append(kind)
+        return process('pass')
+    monkeypatch.setattr(onnx_engine, 'start_build', start)
+    engine = OnnxEngine(load_card(named()), 'cpu')
+    engine(*OTHER)
+    assert engine._job is None
+    engine(*OTHER)
+    with pytest.warns(UserWarning, match='PyTorch goes on with frames of 90x60 RGB'):
+        assert not engine.settle()
+    assert asked == [FrameKind.of(*OTHER[:2])]
+    engine(*PAIR)
+    assert engine.settle()
+    assert 'mine.onnx' in engine.device
+
+
+def test_a_card_without_weights_cannot_have_a_file(named):
+    with pytest.raises(EngineError, match='other weights than those of the card'):
+        NamedFile.of(load_card(named(with_metadata(weights_sha256=''), weights=None)))
 
 
 def test_a_model_that_gives_other_masks_never_serves(cache, builds, tiny_card, monkeypatch):
@@ -299,15 +432,21 @@ def test_a_model_has_another_name_for_other_weights_versions_and_frames(
     assert len(paths) == 7
 
 
-@pytest.mark.parametrize(('offered', 'device', 'wanted'), [
-    (['Tensorrt', 'CUDA', 'CPU'], 'cpu', [['CPU']]),
-    (['Tensorrt', 'CUDA', 'CPU'], 'cuda:1', [['Tensorrt', 'CUDA'], ['CUDA']]),
-    (['CUDA', 'CPU'], 'cuda', [['CUDA']]),
+@pytest.mark.parametrize(('offered', 'device', 'order', 'wanted'), [
+    (['Tensorrt', 'CUDA', 'CPU'], 'cpu', None, [['CPU']]),
+    (['Tensorrt', 'CUDA', 'CPU'], 'cuda:1', None, [['Tensorrt', 'CUDA'], ['CUDA']]),
+    (['CUDA', 'CPU'], 'cuda', None, [['CUDA']]),
+    (['Tensorrt', 'CUDA', 'CPU'], 'cpu', ['CUDA'], [['CPU']]),
+    (['Tensorrt', 'CUDA', 'CPU'], 'cuda', ['CUDA', 'TensorRT'],
+     [['CUDA', 'Tensorrt'], ['Tensorrt']]),
+    (['Tensorrt', 'CUDA', 'CPU'], 'cuda:1', ['CPU', 'CUDA'], [['CUDA']]),
+    (['CUDA', 'CPU'], 'cuda', ['TensorRT', 'CUDA', 'CPU'], [['CUDA']]),
 ])
-def test_the_fastest_provider_comes_first(offered, device, wanted):
+def test_providers_come_in_the_order_of_the_card_or_the_fastest_first(
+        offered, device, order, wanted):
     runtime = SimpleNamespace(get_available_providers=lambda: [
         f'{name}ExecutionProvider' for name in offered])
-    found = onnx_engine._providers(runtime, torch.device(device))
+    found = onnx_engine._providers(runtime, torch.device(device), order)
     assert [[name.removesuffix('ExecutionProvider') for name, _ in one] for one in found] == wanted
     numbers = {options.get('device_id') for one in found for _, options in one}
     assert numbers == {torch.device(device).index or 0 if device != 'cpu' else None}
@@ -318,6 +457,15 @@ def test_a_runtime_without_cuda_is_told_which_one_has_it():
         'CPUExecutionProvider'])
     with pytest.raises(EngineError, match='pip install onnxruntime-gpu'):
         onnx_engine._providers(runtime, torch.device('cuda'))
+
+
+@pytest.mark.parametrize('order', [['CPU'], ['TensorRT', 'CPU']])
+def test_a_card_whose_providers_do_not_fit_the_device_is_told_which_do(order):
+    runtime = SimpleNamespace(__version__='1', get_available_providers=lambda: [
+        'CUDAExecutionProvider', 'CPUExecutionProvider'])
+    with pytest.raises(EngineError, match=r"has onnx.providers \['.* offers CUDA for "
+                                          'a CUDA device: name'):
+        onnx_engine._providers(runtime, torch.device('cuda'), order)
 
 
 def test_without_the_library_it_is_told_how_to_get_it(tiny_card, monkeypatch):

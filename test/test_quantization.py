@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model in 8 bits is told what it costs, and refused where that is too much."""
 
+from dataclasses import replace
+import shutil
+
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.card import load_card, Onnx
+from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.onnx_files import FrameKind, OnnxModel, write_onnx
 from rgbx_seg_ros.quantization import cost, MIN_IOU, quantize
@@ -37,10 +41,18 @@ def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(tiny_card, tmp_p
         made[name].op_type == 'DequantizeLinear'
         for node in convolutions for name in node.input[:2])
     assert small.stat().st_size < 0.8 * whole.stat().st_size
-    assert OnnxModel(small).metadata == OnnxModel(whole).metadata
+    assert OnnxModel(small).metadata == OnnxModel(whole).metadata | {'precision': 'int8'}
     expected, found = OnnxModel(whole)(*inputs[0]), OnnxModel(small)(*inputs[0])
     assert np.abs(expected[1].astype(int) - found[1]).mean() < 5
     assert (expected[1] != found[1]).any()
+    # What a card names has passed one more test: the engine's, for 8 bits.
+    shutil.copy(segmenter.card.weights_path, tmp_path)
+    card = replace(segmenter.card, folder=tmp_path, onnx=Onnx(small.name))
+    engine = OnnxEngine(card, 'cpu')
+    engine(*inputs[0])
+    assert engine.settle()
+    assert 'b.onnx' in engine.device
+    np.testing.assert_array_equal(engine(*inputs[0])[0], found[0])
 
 
 def model(mask):

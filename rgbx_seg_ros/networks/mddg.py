@@ -310,6 +310,10 @@ class MDDG(nn.Module):
             for c, kernel, ratio in zip(channels, KERNELS, scan_ratios, strict=True))
         self.decoder = DynamicDecoder(channels, decoder_width, self.freq_size, num_classes)
         init_linear_conv_(self)
+        for encoder in (self.encoder_rgb, self.encoder_x):
+            # Of an image that is zero throughout, as that of a lost sensor, nothing but zeros
+            # would reach the layer norms, whose gradients there multiply to infinity.
+            nn.init.normal_(encoder.patch_embed1.proj.bias, std=0.1)
 
     def forward(self, rgb, x):
         return self.forward_with_features(rgb, x)[0]

@@ -25,6 +25,7 @@ from rgbx_seg_ros.networks.mddg_fusion import (
 from rgbx_seg_ros.networks.mix_transformer import DropPath, MIT, MixTransformer
 import torch
 from torch.nn import functional as F
+from trials import COMPACT, TRIALS
 
 
 @pytest.fixture(scope='module')
@@ -219,3 +220,18 @@ def test_the_gate_scales_a_dynamic_linear_layer_by_one_more_than_itself():
         plain = dynamic_linear(layer.expand(guide), fine)
         assert gate.std(dim=(2, 3)).max() > 1e-3
         torch.testing.assert_close(layer(coarse, fine), plain * (1.0 + gate), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('lost', ['rgb', 'x'])
+def test_an_image_of_a_lost_sensor_leaves_gradients_of_the_usual_size(lost):
+    torch.manual_seed(0)
+    net = MDDG(2, **COMPACT['mddg']).train()
+    size = TRIALS['mddg'].sizes[0]
+    images = {'rgb': torch.randn(1, 3, *size), 'x': torch.randn(1, 3, *size)}
+
+    def gradient(**pair):
+        net.zero_grad()
+        net(**pair).square().mean().backward()
+        return torch.stack([p.grad.norm() for p in net.parameters() if p.grad is not None]).norm()
+    usual = gradient(**images)
+    assert gradient(**{**images, lost: torch.zeros(1, 3, *size)}) < 10 * usual
