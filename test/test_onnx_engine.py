@@ -404,11 +404,14 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
     for name, days in (('old', onnx_cache.UNUSED_DAYS + 1), ('new', onnx_cache.UNUSED_DAYS - 1)):
         for path in (tmp_path / f'{name}.onnx', tmp_path / f'{name}.sha256'):
             path.write_text(name)
+        (tmp_path / f'{name}_named.tensorrt').mkdir()
         seen = path.stat().st_mtime - days * 24 * 3600
-        os.utime(tmp_path / f'{name}.onnx', (seen, seen))
+        for path in (tmp_path / f'{name}.onnx', tmp_path / f'{name}_named.tensorrt'):
+            os.utime(path, (seen, seen))
     with pytest.raises(EngineError, match='no'):
         onnx_cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
-    assert {one.name for one in tmp_path.iterdir()} == {'new.onnx', 'new.sha256'}
+    assert {one.name for one in tmp_path.iterdir()} == {
+        'new.onnx', 'new.sha256', 'new_named.tensorrt'}
 
 
 def test_a_model_has_another_name_for_other_weights_versions_and_frames(

@@ -162,8 +162,8 @@ def _prune(folder):
     for path in folder.glob('*.onnx'):
         if path.stat().st_mtime < oldest:
             discard(path)
-    for made in folder.glob('*.tensorrt'):  # of a file that a card names there is no other
-        if made.stat().st_mtime < oldest:
+    for made in folder.glob('*.tensorrt'):  # a file that a card names lies elsewhere
+        if not made.with_suffix('.onnx').exists() and made.stat().st_mtime < oldest:
             shutil.rmtree(made, ignore_errors=True)
     for part in folder.glob('.*.part'):  # nobody else is writing: the lock is ours
         part.unlink(missing_ok=True)
