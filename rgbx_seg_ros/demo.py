@@ -32,7 +32,7 @@ from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.images import write_image
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
-from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
+from rgbx_seg_ros.resources import keep_local, share_dir
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
@@ -146,7 +146,9 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
     frames = FolderDataset(share_dir() / 'demo')
     bag = out / 'input'
     make_bag(frames.root, bag, rate_hz)
-    _isolate(os.environ)
+    # Out of the way of a robot on the same network.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    keep_local(os.environ)
     rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
     stage = _Stage()
     log = out / 'node.log'
@@ -175,16 +177,6 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
     _write_bag(out / 'recording', done)
     _write_pictures(out, bag, stamps, done)
     return _metrics(stamps, done)
-
-
-def _isolate(environment):
-    """Keep the demo to this machine and out of the way of a robot on the same network."""
-    environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    if environment.get('ROS_DISTRO') == 'humble':
-        environment.setdefault('ROS_LOCALHOST_ONLY', '1')
-    else:
-        environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    use_fastdds_profile(environment)
 
 
 def _counts(facts: dict) -> Counter:

@@ -41,3 +41,12 @@ def use_fastdds_profile(environment) -> None:
         # Fast DDS 2 reads the old name; version 3 knows both, but warns about the old one.
         name = old if environment.get('ROS_DISTRO') in ('humble', 'jazzy') else new
         environment[name] = str(share_dir() / 'config' / 'fastdds.xml')
+
+
+def keep_local(environment) -> None:
+    """Keep ROS to this machine in `environment`, and let images go through shared memory."""
+    if environment.get('ROS_DISTRO') == 'humble':
+        environment.setdefault('ROS_LOCALHOST_ONLY', '1')
+    else:
+        environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    use_fastdds_profile(environment)

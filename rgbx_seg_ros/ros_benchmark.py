@@ -35,7 +35,7 @@ from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages import decode_x, stamp_ns, to_image
-from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
+from rgbx_seg_ros.resources import keep_local, share_dir
 from rgbx_seg_ros.ros_runs import (
     ALLOWED_LOSS,
     drops_of,
@@ -171,7 +171,7 @@ class _Bench:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = self._settings.data or share_dir() / 'demo'
         make_bag(data, folder / 'bag', frames=FolderDataset(data).names[:_FRAMES])
-        _isolate(os.environ)
+        keep_local(os.environ)
         keep_freed_memory()
         # Names of its own keep it apart from whatever else there is in the domain.
         self._space, domain = f'rgbx_seg_benchmark_{os.getpid()}', 1 + os.getpid() % 100
@@ -314,15 +314,6 @@ class _Bench:
             raise RgbxSegError(f'the node has told nothing about itself for {_REPORT_S:g} s; '
                                f'{self._node.last_words()}')
         return {name: int(value) for name, value in self.facts.items() if value.isdigit()}
-
-
-def _isolate(environment):
-    """Keep to this machine, and let images go through shared memory."""
-    if environment.get('ROS_DISTRO') == 'humble':
-        environment.setdefault('ROS_LOCALHOST_ONLY', '1')
-    else:
-        environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    use_fastdds_profile(environment)
 
 
 def run(settings: Settings, json_path: Path | None = None) -> None:
