@@ -121,8 +121,8 @@ class TorchBFloat16Engine(TorchEngine):
     """
     The same in bfloat16, which has the range of float32 and 8 bits of precision.
 
-    A CPU that can multiply it takes some two thirds of the time, for a mask that differs in about
-    one pixel of a thousand. Warn and use float32 on one that cannot.
+    A CPU that can multiply it takes 0.6 to 0.9 of the time, for masks that differ in a few pixels
+    of ten thousand (docs/performance.md). Warn and use float32 on one that cannot.
     """
 
     def _find_type(self):
