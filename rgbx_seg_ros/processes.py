@@ -4,6 +4,8 @@
 
 import contextlib
 from dataclasses import dataclass
+import gc
+from importlib import import_module
 import os
 
 from rgbx_seg_ros.errors import EngineError
@@ -62,8 +64,12 @@ def joined(device: torch.device):
                               'start one for each, with --nproc-per-node')
         device = torch.device('cuda', local)
         torch.cuda.set_device(device)
+    # PyTorch imports this sooner or later: under a group, its default arguments keep it for good.
+    import_module('torch.distributed.nn')
     distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     try:
         yield Processes(distributed.get_rank(), count, device)
     finally:
+        # A thread of the group that outlives it may want Python when that has ended, and abort.
+        gc.collect()
         distributed.destroy_process_group()

@@ -51,7 +51,13 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu',
     one goes on from it. The weights are the best ones by `config.val_split`, else the last; a card
     beside them makes them a model.
     """
-    with joined(find_device(device)) as processes, contextlib.ExitStack() as stack:
+    with joined(find_device(device)) as processes:
+        return _train(config, data, out, processes, weights)
+
+
+def _train(config, data, out, processes, weights):
+    """Train in one of the `processes`; what it holds of them is gone at its end."""
+    with contextlib.ExitStack() as stack:
         card = load_card(config.card)
         samples = open_dataset(config.dataset, data, config.split, config.exclude)
         scored = (open_dataset(config.dataset, data, config.val_split)

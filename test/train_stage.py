@@ -86,6 +86,14 @@ def run_forks(seed, recipe, data, out, count):
     print(f'killed {killed}, the last one ended with {os.waitstatus_to_exitcode(status)}')
 
 
+def run_alone():
+    """Run the command line; end with an error if threads of a process group outlive it."""
+    code = main()
+    names = {path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')}
+    left = sorted(name for name in names if 'gloo' in name)
+    sys.exit(f'threads of the process group go on: {left}' if left and not code else code)
+
+
 def _fork(words):
     child = os.fork()
     if not child:
@@ -104,4 +112,4 @@ if __name__ == '__main__':
     if sys.argv[1] == 'forks':
         run_forks(*sys.argv[2:])
     else:
-        sys.exit(main())
+        run_alone()
