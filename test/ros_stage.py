@@ -106,12 +106,17 @@ class Stage:
             frame.header = header(when, topic.partition('/')[0])
             self.publisher(Image, topic).publish(frame)
 
-    def close(self):
-        """End the threads and leave the domain."""
+    def rest(self):
+        """End the threads; a node may be destroyed from then on."""
         for executor, _ in self._executors:
             executor.shutdown()
         for _, thread in self._executors:
             thread.join(10)
+        self._executors.clear()
+
+    def close(self):
+        """End the threads and leave the domain."""
+        self.rest()
         self.node.destroy_node()
         self.context.try_shutdown()
 

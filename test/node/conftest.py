@@ -62,5 +62,6 @@ def make_node(stage, engine, tiny_card):
         return node
 
     yield make
+    stage.rest()
     for node in nodes:
         node.destroy_node()
