@@ -30,8 +30,8 @@ from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.labels import LabelClass
+from rgbx_seg_ros.model_files import FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS
-from rgbx_seg_ros.onnx_files import FrameKind
 from rgbx_seg_ros.resources import share_dir
 from rgbx_seg_ros.roofline import count_macs, Peaks
 from rgbx_seg_ros.ros_runs import Settings

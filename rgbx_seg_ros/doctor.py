@@ -238,14 +238,14 @@ def _trial(trial):
 
 
 def _cache():
-    from rgbx_seg_ros.engines.onnx_cache import cache_dir
+    from rgbx_seg_ros.engines.cache import cache_dir, COMPILED, ONNX
     folder, home = cache_dir(), Path(os.path.expanduser('~'))
     files = [path for path in folder.rglob('*') if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     if folder.is_relative_to(home):
         folder = f'~/{folder.relative_to(home)}'
-    models = sum(path.suffix == '.onnx' for path in files)
-    return Fact('', 'ONNX files', f'{models} in {folder}, {size:.0f} MB; they may be deleted'
+    models = sum(path.suffix in (ONNX, COMPILED) for path in files)
+    return Fact('', 'engine files', f'{models} in {folder}, {size:.0f} MB; they may be deleted'
                 if files else f'none in {folder}')
 
 

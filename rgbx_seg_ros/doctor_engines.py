@@ -4,8 +4,6 @@
 
 import contextlib
 from dataclasses import dataclass
-import glob
-import re
 import statistics
 import time
 from typing import NamedTuple
@@ -14,9 +12,9 @@ import warnings
 import numpy as np
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.engines import ENGINES, open_engine
-from rgbx_seg_ros.engines.onnx_cache import cache_dir, cached_path, is_intact
-from rgbx_seg_ros.errors import EngineError, RgbxSegError
-from rgbx_seg_ros.onnx_files import FrameKind, import_onnx, OnnxModel
+from rgbx_seg_ros.engines.background import BackgroundEngine
+from rgbx_seg_ros.errors import EngineError, RgbxSegError, UnavailableError
+from rgbx_seg_ros.model_files import FrameKind
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.self_test import load_golden, self_test
 
@@ -25,8 +23,6 @@ ROUNDS = 7
 SECONDS = 10.0
 
 _SETTLE_S = 30.0
-_KIND = re.compile(r'(\d+)x(\d+) RGB with (\d+)x(\d+) X of (\w+)(?:, (\d) channels)?')
-"""What FrameKind says of itself."""
 
 
 @dataclass
@@ -56,22 +52,25 @@ def examine(card: Card, device: str) -> Trials:
     """
     Open, test and time all engines on a device with the model of `card`.
 
-    The time is that of the golden frame, made as large as the frames that the engine onnx is ready
-    for, if it is for any; without a golden frame, that of noise.
+    The time is that of the golden frame, made as large as the frames that some engine has made a
+    file for, if one has; without a golden frame, that of noise.
     """
     golden = None
     with contextlib.suppress(RgbxSegError):  # the self-test will tell
         golden = load_golden(card.folder / card.golden) if card.golden else None
-    ready = _ready_kind(card, golden)
-    pair = _pair(golden, ready)
     trials, opened = [Trial(name) for name in ENGINES], []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         for trial in trials:
             with _noted(trial):
-                if segmenter := _open(trial, card, device, pair, ready):
-                    opened.append((trial, segmenter))
-        _time(opened, pair)
+                opened.append((trial, _open(trial, card, device)))
+        pair = _pair(golden, _ready_kind(opened, golden))
+        ready = []
+        for trial, segmenter in opened:
+            with _noted(trial):
+                if _is_ready(trial, segmenter, pair):
+                    ready.append((trial, segmenter))
+        _time(ready, pair)
     told = dict.fromkeys(str(one.message) for one in caught
                          if issubclass(one.category, UserWarning))
     return Trials(trials, str(FrameKind.of(*pair)), list(told))
@@ -82,60 +81,48 @@ def _noted(trial):
     """Note an error, of whatever kind, instead of raising it."""
     try:
         yield
+    except UnavailableError as error:
+        trial.result = str(error)
     except Exception as error:  # noqa: BLE001 whatever a broken engine raises
         trial.error, trial.ms = error, None
 
 
-def _open(trial, card, device, pair, ready):
-    """Return the segmenter of an engine that has passed the self-test, None if there is none."""
-    if trial.name == 'onnx' and not _has_onnxruntime():
-        trial.result = 'needs ONNX Runtime, see above'
-        return None
+def _open(trial, card, device):
+    """Return the segmenter of an engine that has passed the self-test."""
     segmenter = Segmenter(card, open_engine(trial.name, card, device))
     iou = self_test(segmenter)
-    segmenter(*pair)
     trial.result = 'runs, untested' if iou is None else f'passes (IoU {iou:.2f})'
-    if trial.name != 'onnx':
-        return segmenter
-    # Up to here PyTorch has done its work, as it does for frames that have no file yet.
-    if ready is None:
-        trial.result = ('no file for such frames yet: the node makes one in the background, '
-                        'PyTorch does the work until then')
-        return None
-    segmenter(*pair)
-    if not segmenter.engine.settle(_SETTLE_S):
-        raise EngineError(f'its file for {ready} does not work or took over {_SETTLE_S:g} s')
-    trial.result = 'agrees with torch'
     return segmenter
 
 
-def _has_onnxruntime():
-    with contextlib.suppress(EngineError):
-        return import_onnx('onnxruntime') is not None
-    return False
-
-
-def _ready_kind(card, golden):
-    """Return the kind of golden frames for which the engine onnx has a file, None for none."""
-    if golden is None or not _has_onnxruntime():
+def _ready_kind(opened, golden):
+    """Return a kind of golden frames for which an engine has a file, None for none."""
+    if golden is None:
         return None
-    version = import_onnx('onnxruntime').__version__
     wanted = FrameKind.of(golden.rgb, golden.x)
-    for path in cache_dir().glob(f'{glob.escape(card.name)}-*.onnx'):
-        with contextlib.suppress(RgbxSegError):
-            kind = is_intact(path) and _kind(OnnxModel(path).metadata.get('frames', ''))
-            if (kind and (kind.x_type, kind.x_channels) == (wanted.x_type, wanted.x_channels)
-                    and cached_path(card, kind, version) == path):
-                return kind
-    return None
+    kinds = [kind for _, segmenter in opened if isinstance(segmenter.engine, BackgroundEngine)
+             for kind in segmenter.engine.ready_kinds()]
+    return next((kind for kind in kinds if (kind.x_type, kind.x_channels)
+                 == (wanted.x_type, wanted.x_channels)), None)
 
 
-def _kind(text):
-    """Return the kind of frames that calls itself `text`, None if there is none."""
-    if not (parts := _KIND.fullmatch(text)):
-        return None
-    width, height, x_width, x_height = map(int, parts.groups()[:4])
-    return FrameKind((height, width), (x_height, x_width), int(parts[6] or 1), parts[5])
+def _is_ready(trial, segmenter, pair):
+    """Let an engine get ready for frames like `pair`; return whether it is to be timed."""
+    engine, kind = segmenter.engine, FrameKind.of(*pair)
+    if not isinstance(engine, BackgroundEngine):
+        segmenter(*pair)
+        return True
+    # Up to here PyTorch has done its work, as it does for frames that have no file yet.
+    if kind not in engine.ready_kinds():
+        trial.result = ('no file for such frames yet: the node makes one in the background, '
+                        'PyTorch does the work until then')
+        return False
+    for _ in range(2):
+        segmenter(*pair)
+    if not engine.settle(_SETTLE_S):
+        raise EngineError(f'its file for {kind} does not work or took over {_SETTLE_S:g} s')
+    trial.result = 'agrees with torch'
+    return True
 
 
 def _pair(golden, kind):

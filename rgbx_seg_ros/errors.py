@@ -24,6 +24,10 @@ class EngineError(RgbxSegError):
     """An engine or a device is unknown, or not available on this machine."""
 
 
+class UnavailableError(EngineError):
+    """An engine that needs what is not installed here."""
+
+
 class FrameError(RgbxSegError):
     """An image array has a shape, type or content that the model cannot take."""
 

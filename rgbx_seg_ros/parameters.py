@@ -31,8 +31,10 @@ class Parameters:
         'Model card: the name of one in the package, or the path of a yaml file.')
     engine: str = _parameter(
         'engine', 'torch',
-        'What runs the network. torch: float32, on a GPU float16. torch_bf16: bfloat16. onnx: '
-        'ONNX Runtime, as soon as it has what it needs.', allowed=('torch', 'torch_bf16', 'onnx'))
+        'What runs the network. torch: float32, on a GPU float16. torch_bf16: bfloat16. compiled, '
+        'compiled_bf16: the same as code made for this CPU. onnx: ONNX Runtime. The last three '
+        'take over from PyTorch as soon as they are ready.',
+        allowed=('torch', 'torch_bf16', 'compiled', 'compiled_bf16', 'onnx'))
     device: str = _parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda:N.')
     autostart: bool = _parameter(
         'autostart', True, 'Configure and activate at start, without a lifecycle manager.')

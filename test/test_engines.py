@@ -60,7 +60,7 @@ def test_the_torch_engine_folds_the_network(tiny_card):
 
 
 def test_bfloat16_gives_nearly_the_same_mask_on_a_cpu_that_can(tiny_card, graph, monkeypatch):
-    monkeypatch.setattr(torch_engine, '_cpu_flags', lambda: {'avx2', 'amx_bf16'})
+    monkeypatch.setattr(torch_engine, 'cpu_flags', lambda: {'avx2', 'amx_bf16'})
     engine = torch_engine.TorchBFloat16Engine(load_card(tiny_card), 'cpu')
     assert engine.device == 'cpu bfloat16'
     mask, confidence = engine(*PAIR, LIMITS)
@@ -71,7 +71,7 @@ def test_bfloat16_gives_nearly_the_same_mask_on_a_cpu_that_can(tiny_card, graph,
 
 
 def test_bfloat16_falls_back_with_one_line_on_a_cpu_that_cannot(tiny_card, graph, monkeypatch):
-    monkeypatch.setattr(torch_engine, '_cpu_flags', lambda: {'avx2', 'avx512f'})
+    monkeypatch.setattr(torch_engine, 'cpu_flags', lambda: {'avx2', 'avx512f'})
     with pytest.warns(UserWarning, match='CPU has no .* bfloat16 .*: .* runs in float32') as said:
         engine = torch_engine.TorchBFloat16Engine(load_card(tiny_card), 'cpu')
     assert len(said) == 1
@@ -82,12 +82,12 @@ def test_bfloat16_falls_back_with_one_line_on_a_cpu_that_cannot(tiny_card, graph
 
 def test_the_flags_of_a_cpu_are_words_and_none_where_there_is_no_list(monkeypatch):
     monkeypatch.setattr(torch_engine.Path, 'read_text', lambda path: 'cpu : x\nflags : a b\n')
-    assert torch_engine._cpu_flags() == {'a', 'b'}
+    assert torch_engine.cpu_flags() == {'a', 'b'}
 
     def missing_list(path):
         raise FileNotFoundError(path)
     monkeypatch.setattr(torch_engine.Path, 'read_text', missing_list)
-    assert torch_engine._cpu_flags() == set()
+    assert torch_engine.cpu_flags() == set()
 
 
 @pytest.mark.parametrize('name', ENGINES)

@@ -20,11 +20,12 @@ from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.folding import fold
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
+from rgbx_seg_ros.model_files import card_text, Difference, FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS, resnet
 from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.mix_transformer import MIT
-from rgbx_seg_ros.onnx_files import card_text, Difference, FrameKind, OnnxModel, write_onnx
+from rgbx_seg_ros.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.segmenter import Segmenter
 import torch
 from trials import COMPACT, TRIALS

@@ -20,8 +20,9 @@ FLOORS = {
         'node_report', 'pairing', 'parameters', 'periods', 'pickles', 'resources', 'telemetry',
         'worker'},
     'torch': {
-        'checkpoint', 'engines', 'folding', 'frames', 'graph', 'networks', 'onnx_files',
-        'published_weights', 'segmenter', 'self_test', 'torch_files', 'x_range'},
+        'checkpoint', 'compiled_files', 'engines', 'folding', 'frames', 'graph', 'model_files',
+        'networks', 'onnx_files', 'published_weights', 'segmenter', 'self_test', 'torch_files',
+        'x_range'},
     'offline work': {
         'alignment', 'augment', 'benchmark_page', 'data_check', 'datasets', 'doctor',
         'doctor_engines', 'evaluate', 'export', 'golden', 'images', 'import_weights',

@@ -14,12 +14,14 @@ import warnings
 import numpy as np
 import pytest
 from rgbx_seg_ros.card import load_card
-from rgbx_seg_ros.engines import onnx_cache, onnx_engine
-from rgbx_seg_ros.engines.onnx_cache import cache_dir, checksum_path, is_intact
+from rgbx_seg_ros.engines import background, onnx_engine
+from rgbx_seg_ros.engines import cache as engine_cache
+from rgbx_seg_ros.engines.cache import cache_dir, checksum_path, is_intact
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.onnx_files import Difference, FrameKind, NamedFile, OnnxModel
+from rgbx_seg_ros.model_files import Difference, FrameKind
+from rgbx_seg_ros.onnx_files import NamedFile, OnnxModel
 import torch
 import yaml
 
@@ -67,13 +69,14 @@ def builds(cache, built, monkeypatch):
         for function in (lambda one: one, checksum_path):
             shutil.copy(function(source), function(path))
         return process('pass')
-    monkeypatch.setattr(onnx_engine, 'start_build', start)
+    monkeypatch.setattr(background, 'start_build', start)
     return paths
 
 
 def process(code):
     return subprocess.Popen([sys.executable, '-S', '-c', code], stdin=subprocess.PIPE,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)
 
 
 def started(card, pair=PAIR):
@@ -132,7 +135,7 @@ def with_a_checksum_of_noise(path):
 
 def no_model(path):
     path.write_bytes(b'nothing')
-    checksum_path(path).write_text(onnx_cache._checksum_line(path, path))
+    checksum_path(path).write_text(engine_cache._checksum_line(path, path))
 
 
 def of_other_weights(path):
@@ -142,7 +145,7 @@ def of_other_weights(path):
         if values.dtype == np.float32 and values.ndim > 1:
             one.CopyFrom(onnx.numpy_helper.from_array(values[::-1].copy(), one.name))
     onnx.save(model, path)
-    checksum_path(path).write_text(onnx_cache._checksum_line(path, path))
+    checksum_path(path).write_text(engine_cache._checksum_line(path, path))
 
 
 @pytest.mark.parametrize('damage', [flip_a_bit, cut, without_checksum, with_a_checksum_of_noise,
@@ -196,7 +199,7 @@ def off_by_8(path):
 
 
 def no_builds(monkeypatch):
-    monkeypatch.setattr(onnx_engine, 'start_build', lambda *_: pytest.fail('it builds'))
+    monkeypatch.setattr(background, 'start_build', lambda *_: pytest.fail('it builds'))
 
 
 def test_a_file_that_the_card_names_serves_after_the_first_frame(named, monkeypatch):
@@ -271,7 +274,7 @@ def test_frames_of_another_kind_than_that_of_the_file_get_a_model_as_ever(
     def start(card, kind, path):
         asked.append(kind)
         return process('pass')
-    monkeypatch.setattr(onnx_engine, 'start_build', start)
+    monkeypatch.setattr(background, 'start_build', start)
     engine = OnnxEngine(load_card(named()), 'cpu')
     engine(*OTHER)
     assert engine._job is None
@@ -302,7 +305,7 @@ def test_a_model_that_gives_other_masks_never_serves(cache, builds, tiny_card, m
 def test_frames_of_two_kinds_get_a_model_each(cache, builds, tiny_card, monkeypatch):
     engine = started(tiny_card)
     assert engine.settle()
-    monkeypatch.setattr(onnx_engine, 'start_build', lambda *_: process('pass'))
+    monkeypatch.setattr(background, 'start_build', lambda *_: process('pass'))
     engine(*OTHER)
     assert engine(*OTHER)[0].shape == (60, 90)
     with pytest.warns(UserWarning, match='PyTorch goes on with frames of 90x60 RGB with 60x50 X'):
@@ -313,7 +316,7 @@ def test_frames_of_two_kinds_get_a_model_each(cache, builds, tiny_card, monkeypa
 
 def test_a_single_frame_is_not_worth_an_export(tiny_card, monkeypatch):
     jobs = []
-    monkeypatch.setattr(onnx_engine, '_Job', lambda *arguments: jobs.append(arguments))
+    monkeypatch.setattr(background, '_Job', lambda *arguments: jobs.append(arguments))
     engine = OnnxEngine(load_card(tiny_card), 'cpu')
     for pair in (PAIR, OTHER, PAIR, OTHER):
         engine(*pair)
@@ -364,75 +367,13 @@ def test_a_build_ends_with_its_engine(tiny_card, tmp_path, monkeypatch):
         reached.set()
         return running[0]
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    monkeypatch.setattr(onnx_engine, 'start_build', start)
+    monkeypatch.setattr(background, 'start_build', start)
     engine = started(tiny_card)
     assert reached.wait(60)
     assert running[0].poll() is None
     del engine
     gc.collect()
     assert running[0].wait(10) < 0
-
-
-def test_of_two_processes_that_want_a_model_one_makes_it(tiny_card, tmp_path, monkeypatch):
-    written, both = [], threading.Barrier(2)
-
-    def write(network, card, path, kind):
-        written.append(path)
-        path.write_text('a model')
-
-    def build():
-        both.wait()
-        onnx_cache.build(card, None, tmp_path / 'a' / 'm.onnx')
-    monkeypatch.setattr(onnx_cache, 'write_onnx', write)
-    card = load_card(tiny_card)
-    threads = [threading.Thread(target=build) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(written) == 1
-    assert sorted(one.name for one in (tmp_path / 'a').iterdir()) == ['m.onnx', 'm.sha256']
-
-
-def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
-        tiny_card, tmp_path, monkeypatch):
-    def fail(network, card, path, *_):
-        path.write_text('half')
-        raise EngineError('no')
-    monkeypatch.setattr(onnx_cache, 'write_onnx', fail)
-    (tmp_path / '.n.onnx.1.part').write_text('of one that was killed')
-    for name, days in (('old', onnx_cache.UNUSED_DAYS + 1), ('new', onnx_cache.UNUSED_DAYS - 1)):
-        for path in (tmp_path / f'{name}.onnx', tmp_path / f'{name}.sha256'):
-            path.write_text(name)
-        (tmp_path / f'{name}_named.tensorrt').mkdir()
-        seen = path.stat().st_mtime - days * 24 * 3600
-        for path in (tmp_path / f'{name}.onnx', tmp_path / f'{name}_named.tensorrt'):
-            os.utime(path, (seen, seen))
-    with pytest.raises(EngineError, match='no'):
-        onnx_cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
-    assert {one.name for one in tmp_path.iterdir()} == {
-        'new.onnx', 'new.sha256', 'new_named.tensorrt'}
-
-
-def test_a_model_has_another_name_for_other_weights_versions_and_frames(
-        tiny_card, write_card, monkeypatch):
-    kind = FrameKind((70, 90), (50, 60))
-    card = load_card(tiny_card)
-    paths = {onnx_cache.cached_path(card, kind, '1')}
-    paths.add(onnx_cache.cached_path(card, kind, '1'))
-    assert len(paths) == 1
-    paths.add(onnx_cache.cached_path(card, kind, '2'))
-    paths.add(onnx_cache.cached_path(card, kind._replace(x_type='uint16'), '1'))
-    paths.add(onnx_cache.cached_path(load_card(write_card()), kind, '1'))
-    monkeypatch.setattr(torch, '__version__', '9')
-    paths.add(onnx_cache.cached_path(card, kind, '1'))
-    other = write_card(weights={'file': 'w.safetensors'})
-    content = tiny_card.with_suffix('.safetensors').read_bytes()
-    other.with_name('w.safetensors').write_bytes(content)
-    paths.add(onnx_cache.cached_path(load_card(other), kind, '1'))
-    other.with_name('w.safetensors').write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    paths.add(onnx_cache.cached_path(load_card(other), kind, '1'))
-    assert len(paths) == 7
 
 
 @pytest.mark.parametrize(('offered', 'device', 'order', 'wanted'), [

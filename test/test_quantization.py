@@ -10,7 +10,8 @@ import pytest
 from rgbx_seg_ros.card import load_card, Onnx
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.onnx_files import FrameKind, OnnxModel, write_onnx
+from rgbx_seg_ros.model_files import FrameKind
+from rgbx_seg_ros.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.quantization import cost, MIN_IOU, quantize
 from rgbx_seg_ros.segmenter import Segmenter
 

@@ -11,6 +11,7 @@ uint8, and behind them the fused image, (H, W, 3) uint8 in RGB, of a network tha
 """
 
 from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import EngineError
@@ -21,6 +22,8 @@ __all__ = ['ENGINES', 'open_engine']
 ENGINES = {
     'torch': TorchEngine,
     'torch_bf16': TorchBFloat16Engine,
+    'compiled': CompiledEngine,
+    'compiled_bf16': CompiledBFloat16Engine,
     'onnx': OnnxEngine,
 }
 

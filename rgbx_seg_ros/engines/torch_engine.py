@@ -126,14 +126,14 @@ class TorchBFloat16Engine(TorchEngine):
     """
 
     def _find_type(self):
-        if self._device.type == 'cpu' and not BFLOAT16_FLAGS & _cpu_flags():
+        if self._device.type == 'cpu' and not BFLOAT16_FLAGS & cpu_flags():
             warnings.warn('this CPU has no instructions for bfloat16 (avx512_bf16, amx_bf16): '
                           'the engine runs in float32', stacklevel=3)
             return torch.float32
         return torch.bfloat16
 
 
-def _cpu_flags():
+def cpu_flags() -> set[str]:
     """Return what the CPU says it can do, as Linux names it; nothing on other systems."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()

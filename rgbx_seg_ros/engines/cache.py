@@ -1,7 +1,7 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-The ONNX files that engines have made for themselves, each with its checksum beside it.
+The files that engines have made for themselves, each with its checksum beside it.
 
 They are made in a process of their own: an export is minutes of Python, which in the node would
 hold back every callback, and leaves hundreds of megabytes behind. Any number of processes may use
@@ -11,30 +11,37 @@ the folder: one builds at a time, and a file appears whole or not at all.
 import contextlib
 from dataclasses import replace
 import fcntl
+import glob
 import hashlib
 import json
 import os
 from pathlib import Path
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import rgbx_seg_ros
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.checkpoint import sha256
-from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.compiled_files import write_compiled
+from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import CardError, EngineError, RgbxSegError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.onnx_files import card_text, FrameKind, OPSET, weights_checksum, write_onnx
+from rgbx_seg_ros.model_files import card_text, FrameKind, weights_checksum
+from rgbx_seg_ros.onnx_files import write_onnx
 import torch
 import yaml
 
 UNUSED_DAYS = 30
 """After which a file is removed, when another one is made."""
 
-_BUILD = 'from rgbx_seg_ros.engines.onnx_cache import main; main()'
+_BUILD = 'from rgbx_seg_ros.engines.cache import main; main()'
 _NICENESS = 10
+ONNX, COMPILED = '.onnx', '.pt2'
+"""How the names of files end."""
 
 
 def cache_dir() -> Path:
@@ -45,12 +52,20 @@ def cache_dir() -> Path:
     return Path(cache, 'rgbx_seg_ros', 'engines')
 
 
-def cached_path(card: Card, kind: FrameKind, runtime: str) -> Path:
+def cached_path(card: Card, kind: FrameKind, runtime: str, suffix: str) -> Path:
     """Return where the file of a model is, named by everything that it depends on."""
     parts = [card_text(card), weights_checksum(card), rgbx_seg_ros.__version__, runtime,
-             torch.__version__, OPSET, kind]
+             torch.__version__, kind]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return cache_dir() / f'{card.name}-{key[:24]}.onnx'
+    return cache_dir() / f'{card.name}-{kind.tag}-{key[:24]}{suffix}'
+
+
+def cached_kinds(card: Card, runtime: str, suffix: str) -> list[FrameKind]:
+    """Return the kinds of frames for which a model has a file."""
+    names = [path.stem for path in cache_dir().glob(f'{glob.escape(card.name)}-*{suffix}')]
+    kinds = [FrameKind.from_tag(name.removeprefix(f'{card.name}-').rpartition('-')[0])
+             for name in names]
+    return [kind for kind in kinds if kind and is_intact(cached_path(card, kind, runtime, suffix))]
 
 
 def checksum_path(path: Path) -> Path:
@@ -85,21 +100,22 @@ def _checksum_line(path, named):
     return f'{sha256(path)}  {named.name}\n'
 
 
-def start_build(card: Card, kind: FrameKind, path: Path) -> subprocess.Popen:
-    """Start the process that makes the file `path`; see `wait_for`."""
+def start_build(card: Card, kind: FrameKind, path: Path, **options) -> subprocess.Popen:
+    """Start the process that makes the file `path`, see `build`; see `wait_for` and `end`."""
     process = subprocess.Popen(
         [sys.executable, '-c', _BUILD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, env={
+        stderr=subprocess.PIPE, text=True, start_new_session=True, env={
             **os.environ,
             'PYTHONPATH': os.pathsep.join(filter(None, (
                 str(Path(rgbx_seg_ros.__file__).parents[1]), os.environ.get('PYTHONPATH')))),
             'OMP_NUM_THREADS': '1',
+            'TORCHINDUCTOR_COMPILE_THREADS': '1',
             'CUDA_VISIBLE_DEVICES': '',
         })
     with contextlib.suppress(BrokenPipeError):  # it has died, and wait_for will say of what
         process.stdin.write(json.dumps({
             'card': card_text(card), 'folder': str(card.folder.absolute()), 'kind': kind,
-            'path': str(path)}))
+            'path': str(path), 'options': options}))
         process.stdin.flush()
     return process
 
@@ -112,30 +128,44 @@ def wait_for(process: subprocess.Popen) -> None:
         raise EngineError(f'the export failed: {last}')
 
 
+def end(process: subprocess.Popen) -> None:
+    """End a build and the compiler that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+
+
 def main() -> None:
     """Make the file that the request on stdin describes: what a build process runs."""
     os.nice(_NICENESS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('it was stopped'))
     request = json.load(sys.stdin)
     card = from_mapping(Card, yaml.safe_load(request['card']), 'card', CardError)
     rgb_size, x_size, *rest = request['kind']
     try:
         build(replace(card, folder=Path(request['folder'])),
-              FrameKind(tuple(rgb_size), tuple(x_size), *rest), Path(request['path']))
+              FrameKind(tuple(rgb_size), tuple(x_size), *rest), Path(request['path']),
+              **request['options'])
     except (RgbxSegError, OSError) as error:
         sys.exit(str(error))
 
 
-def build(card: Card, kind: FrameKind, path: Path) -> None:
-    """Make the file `path`, unless another process has just done so."""
+def build(card: Card, kind: FrameKind, path: Path, **options) -> None:
+    """
+    Make the file `path`, unless another process has just done so.
+
+    An ONNX file is in float32; a compiled one has the options `precision`, float32 or bfloat16,
+    and `threads`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone_in(path.parent):
         if is_intact(path):
             return
         discard(path)
         _prune(path.parent)
-        part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+        part = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
         try:
-            write_onnx(TorchEngine(card, 'cpu').network, card, part, kind)
+            write = _write_onnx if path.suffix == ONNX else _write_compiled
+            write(card, kind, part, **options)
             line = _checksum_line(part, path)
             os.replace(part, path)
             # Until the checksum is there, the file counts for nothing.
@@ -143,6 +173,17 @@ def build(card: Card, kind: FrameKind, path: Path) -> None:
             os.replace(part, checksum_path(path))
         finally:
             part.unlink(missing_ok=True)
+
+
+def _write_onnx(card, kind, path):
+    write_onnx(TorchEngine(card, 'cpu').network, card, path, kind)
+
+
+def _write_compiled(card, kind, path, precision, threads):
+    engine = TorchEngine if precision == 'float32' else TorchBFloat16Engine
+    with tempfile.TemporaryDirectory() as scratch:  # of the compiler, hundreds of megabytes
+        os.environ['TORCHINDUCTOR_CACHE_DIR'] = scratch
+        write_compiled(engine(card, 'cpu').graph, card, path, kind, precision, threads)
 
 
 @contextlib.contextmanager
@@ -159,11 +200,11 @@ def _alone_in(folder):
 def _prune(folder):
     """Remove what was not used for long, and what a killed build has left."""
     oldest = time.time() - 24 * 3600 * UNUSED_DAYS
-    for path in folder.glob('*.onnx'):
+    for path in (*folder.glob(f'*{ONNX}'), *folder.glob(f'*{COMPILED}')):
         if path.stat().st_mtime < oldest:
             discard(path)
     for made in folder.glob('*.tensorrt'):  # a file that a card names lies elsewhere
-        if not made.with_suffix('.onnx').exists() and made.stat().st_mtime < oldest:
+        if not made.with_suffix(ONNX).exists() and made.stat().st_mtime < oldest:
             shutil.rmtree(made, ignore_errors=True)
-    for part in folder.glob('.*.part'):  # nobody else is writing: the lock is ours
+    for part in folder.glob('.*.part.*'):  # nobody else is writing: the lock is ours
         part.unlink(missing_ok=True)

@@ -1,0 +1,168 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled code takes over from PyTorch when it gives the same masks, and is for this CPU."""
+
+from pathlib import Path
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.compiled_files import CompiledModel
+from rgbx_seg_ros.engines import background, compiled_engine
+from rgbx_seg_ros.engines import cache as engine_cache
+from rgbx_seg_ros.engines.cache import cache_dir, checksum_path
+from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
+from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
+from rgbx_seg_ros.errors import EngineError, UnavailableError
+from rgbx_seg_ros.model_files import Difference, FrameKind
+import torch
+
+needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='it needs g++')
+pytestmark = pytest.mark.timeout(900)  # compiling takes minutes on a machine that is busy
+
+RNG = np.random.default_rng(0)
+PAIR = (RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16),
+        (100.0, 4000.0))
+
+
+def started(card, kind=CompiledEngine):
+    """Return an engine that has seen a kind of frames twice."""
+    engine = kind(load_card(card), 'cpu')
+    engine(*PAIR)
+    engine(*PAIR)
+    return engine
+
+
+@pytest.fixture(scope='module')
+def built(tiny_card, tmp_path_factory):
+    """Return the cache that an engine has made, what it said on the way, and what it has left."""
+    cache, scratch = tmp_path_factory.mktemp('cache'), tmp_path_factory.mktemp('scratch')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(cache))
+        patch.setenv('TMPDIR', str(scratch))
+        engine = started(tiny_card)
+        before = engine.device
+        ready = engine.settle()
+        outputs = engine(*PAIR)
+        return SimpleNamespace(cache=cache, before=before, ready=ready, outputs=outputs,
+                               device=engine.device, left=[*scratch.iterdir()])
+
+
+@pytest.fixture
+def cached(built, tmp_path, monkeypatch):
+    """Return the path of the file in a copy of that cache, which is the one in use."""
+    shutil.copytree(built.cache, tmp_path / 'cache')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    path, = cache_dir().glob('*.pt2')
+    return path
+
+
+@needs_compiler
+def test_pytorch_serves_until_the_code_has_proved_itself(built, tiny_card):
+    assert built.before == 'cpu float32 by PyTorch until compiled code is ready'
+    assert built.ready
+    assert built.device == 'cpu float32 by PyTorch, compiled'
+    expected = TorchEngine(load_card(tiny_card), 'cpu')(*PAIR)
+    assert len(np.unique(expected[0])) > 1
+    assert Difference.between(expected, built.outputs).is_small()
+
+
+@needs_compiler
+def test_the_compiler_leaves_nothing_but_the_file_and_its_checksum(built, cached):
+    assert {one.name for one in cached.parent.iterdir()} == {
+        cached.name, checksum_path(cached).name}
+    assert '-90x70-60x50x1-uint16-' in cached.name
+    # PyTorch keeps there what it finds out of the processor.
+    assert not [one for one in built.left if not one.name.startswith('torchinductor_')]
+
+
+@needs_compiler
+def test_a_second_engine_takes_the_code_from_the_cache(cached, tiny_card, monkeypatch):
+    monkeypatch.setattr(background, 'start_build', lambda *_, **__: pytest.fail('it builds'))
+    engine = started(tiny_card)
+    assert engine.ready_kinds() == [FrameKind.of(*PAIR[:2])]
+    assert engine.settle()
+    assert engine.device.endswith('compiled')
+
+
+@needs_compiler
+@pytest.mark.parametrize('with_checksum', [False, True])
+def test_a_file_that_is_not_the_code_is_made_again(with_checksum, cached, tiny_card, monkeypatch):
+    asked = []
+
+    def start(card, kind, path, **options):
+        asked.append((path, options))
+        raise OSError('no build in this test')
+    monkeypatch.setattr(background, 'start_build', start)
+    cached.write_bytes(b'nothing')
+    if with_checksum:
+        checksum_path(cached).write_text(engine_cache._checksum_line(cached, cached))
+    engine = started(tiny_card)
+    with pytest.warns(UserWarning, match='as compiled code cannot: no build in this test'):
+        assert not engine.settle()
+    assert asked == [(cached, {'precision': 'float32', 'threads': torch.get_num_threads()})]
+
+
+@needs_compiler
+def test_rows_that_do_not_follow_each_other_and_a_lost_modality_are_no_matter(cached, tiny_card):
+    model, engine = CompiledModel(cached, FrameKind.of(*PAIR[:2])), TorchEngine(
+        load_card(tiny_card), 'cpu')
+    wide = np.zeros((70, 120, 3), np.uint8)
+    wide[:, 10:100] = PAIR[0]
+    flipped = PAIR[1][::-1]
+    for present in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0)):
+        frames = wide[:, 10:100], flipped, PAIR[2], present
+        assert Difference.between(engine(*frames), model(*frames)).is_small()
+
+
+@needs_compiler
+def test_frames_of_another_kind_never_reach_the_code(cached):
+    model = CompiledModel(cached, FrameKind.of(*PAIR[:2]))
+    with pytest.raises(EngineError, match='the frames are 90x60 RGB .* is for 90x70 RGB'):
+        model(PAIR[0][:60], *PAIR[1:])
+
+
+@needs_compiler
+def test_in_bfloat16_it_agrees_with_pytorch_in_bfloat16(tiny_card, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.cpu_flags', lambda: {'avx512_bf16'})
+    engine = started(tiny_card, CompiledBFloat16Engine)
+    assert engine.settle()
+    assert engine.device == 'cpu bfloat16 by PyTorch, compiled'
+    expected = TorchBFloat16Engine(load_card(tiny_card), 'cpu')(*PAIR)
+    assert Difference.between(expected, engine(*PAIR)).is_small('bfloat16')
+
+
+def test_code_for_another_processor_or_number_of_threads_is_another_file(monkeypatch):
+    def key(precision=torch.float32):
+        return compiled_engine._Compiler(precision).key
+
+    keys = {key(), key(), key(torch.bfloat16)}
+    assert len(keys) == 2
+    monkeypatch.setattr(compiled_engine, 'cpu_flags', lambda: {'sse2'})
+    keys.add(key())
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 17)
+    keys.add(key())
+    assert len(keys) == 4
+
+
+def test_without_a_compiler_it_is_told_how_to_get_it(tiny_card, monkeypatch):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(UnavailableError, match="no C.. compiler 'no-such-compiler': apt install"):
+        CompiledEngine(load_card(tiny_card), 'cpu')
+
+
+def test_a_gpu_is_not_what_it_is_for(tiny_card, monkeypatch):
+    monkeypatch.setattr(compiled_engine, 'find_device', lambda _: torch.device('cuda'))
+    with pytest.raises(UnavailableError, match="device is 'auto', cuda here: .* 'torch' or dev"):
+        CompiledEngine(load_card(tiny_card))
+
+
+@pytest.mark.parametrize('kind', [
+    FrameKind((480, 640), (240, 320)), FrameKind((48, 64), (24, 32), 3, 'uint16')])
+def test_a_kind_of_frames_is_read_from_its_tag(kind):
+    assert FrameKind.from_tag(kind.tag) == kind
+    assert FrameKind.from_tag(f'{kind.tag}!') is None
+    assert Path(kind.tag).name == kind.tag
