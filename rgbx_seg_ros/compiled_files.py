@@ -60,7 +60,7 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
     check_compiler()
     from torch import _inductor
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():  # else the compiler does not freeze the weights
             program = trace(_Cast(graph, getattr(torch, precision)), kind)
             _inductor.aoti_compile_and_package(
                 program, package_path=str(path),

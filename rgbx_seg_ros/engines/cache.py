@@ -181,6 +181,8 @@ def _write_onnx(card, kind, path):
 
 def _write_compiled(card, kind, path, precision, threads):
     engine = TorchEngine if precision == 'float32' else TorchBFloat16Engine
+    # The order of the weights in memory depends on it: with a wrong one the code gains nothing.
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:  # of the compiler, hundreds of megabytes
         os.environ['TORCHINDUCTOR_CACHE_DIR'] = scratch
         write_compiled(engine(card, 'cpu').graph, card, path, kind, precision, threads)
