@@ -6,6 +6,7 @@
 They take turns frame by frame, so that a machine that is busy for a while is so for all of them.
 """
 
+import contextlib
 from dataclasses import dataclass, field, replace
 import itertools
 import json
@@ -15,6 +16,7 @@ import platform
 import shlex
 import statistics
 import sys
+from tempfile import TemporaryDirectory
 import time
 import warnings
 
@@ -23,7 +25,8 @@ import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.benchmark_page import page
-from rgbx_seg_ros.card import Card, load_card, RgbInput, XInput
+from rgbx_seg_ros.card import Card, load_card, RgbInput, Weights, XInput
+from rgbx_seg_ros.checkpoint import save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
@@ -50,6 +53,7 @@ _NUM_CLASSES = 9
 """Of MFNet and MSRS; the class count hardly matters to the cost."""
 _NOT_TIMED = {'cpu': 1, 'cuda': 3}
 """First frames, which pay for what is done once; the second one captures a CUDA graph."""
+_RANDOM = '.random.safetensors'
 _PAIRS_IN_MEMORY = 2
 """What a process segments for its memory to be measured."""
 
@@ -95,7 +99,7 @@ class Row:
         return {
             'model': self.card.name, 'network': self.card.network, 'engine': self.engine,
             'network_args': self.card.network_args, 'input_size': [*self.card.input_size],
-            'random_weights': self.card.weights is None,
+            'random_weights': self.card.weights.file.endswith(_RANDOM),
             'runs_on': self.segmenter.engine.device, 'note': self.note,
             'parameters': self.parameters, 'macs': self.macs,
             **{f'p{share}_ms': value for share, value in percentiles(self.latency_ms).items()},
@@ -148,6 +152,37 @@ def runnable_cards(names) -> list[Card]:
         warnings.warn(f'no weights on disk for {", ".join(without)}: random ones give the speed, '
                       'and masks that mean nothing', stacklevel=2)
     return [replace(card, weights=None) if card.name in without else card for card in cards]
+
+
+@contextlib.contextmanager
+def with_weights(cards):
+    """
+    Give the cards for as long as this lasts, those without weights with random ones in a file.
+
+    So all engines run the same ones. What engines make of them is of no use later on: then the
+    folder where it is kept is another one for that long.
+    """
+    without = [card for card in cards if card.weights is None]
+    if not without:
+        yield cards
+        return
+    before = os.environ.get('XDG_CACHE_HOME')
+    with TemporaryDirectory() as folder:
+        os.environ['XDG_CACHE_HOME'] = folder
+        try:
+            yield [_with_random_weights(card, Path(folder)) if card in without else card
+                   for card in cards]
+        finally:
+            del os.environ['XDG_CACHE_HOME']
+            if before is not None:
+                os.environ['XDG_CACHE_HOME'] = before
+
+
+def _with_random_weights(card, folder):
+    torch.manual_seed(0)
+    network = build(card.network, len(card.classes), **card.network_args)
+    save_weights(network, folder / f'{card.name}{_RANDOM}', dtype=torch.float32)
+    return replace(card, folder=folder, weights=Weights(f'{card.name}{_RANDOM}'), golden=None)
 
 
 def open_segmenter(card: Card, engine: str, device: torch.device) -> Segmenter:
@@ -326,9 +361,8 @@ def main(args):
     pairs = load_pairs(args.data or share_dir() / 'demo', args.frames, args.size)
     networks = args.networks or (() if args.model else NETWORKS)
     cards = [network_card(name, pairs[0][0].shape[:2]) for name in networks]
-    comparison = compare(cards + runnable_cards(args.model), args.engine, pairs, args.frames,
-                         device)
-    facts = comparison.facts()
+    with with_weights(cards + runnable_cards(args.model)) as cards:
+        facts = compare(cards, args.engine, pairs, args.frames, device).facts()
     print(page(facts))
     if args.json:
         args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
