@@ -26,16 +26,15 @@ _NEEDED = (2, 6)
 """The first release of PyTorch with packages."""
 
 
-class _Cast(nn.Module):
-    """A graph in the precision of an engine."""
+class _InBFloat16(nn.Module):
+    """A graph with its large products in bfloat16."""
 
-    def __init__(self, graph, precision):
+    def __init__(self, graph):
         super().__init__()
-        self.whole, self.precision = graph, precision  # a traced module has a `graph` of its own
+        self.whole = graph  # a traced module has a `graph` of its own
 
     def forward(self, *inputs):
-        with torch.autocast('cpu', self.precision, cache_enabled=False,
-                            enabled=self.precision != torch.float32):
+        with torch.autocast('cpu', torch.bfloat16, cache_enabled=False):
             return self.whole(*inputs)
 
 
@@ -61,7 +60,7 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
     from torch import _inductor
     try:
         with _quiet(), torch.no_grad():  # else the compiler does not freeze the weights
-            program = trace(_Cast(graph, getattr(torch, precision)), kind)
+            program = trace(graph if precision == 'float32' else _InBFloat16(graph), kind)
             _inductor.aoti_compile_and_package(
                 program, package_path=str(path),
                 # Weights in the order that the matrix products want them in, once and for all.
