@@ -370,7 +370,7 @@ def add_arguments(parser):
     parser.add_argument('--lost', choices=('rgb', 'x'),
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
-    parser.add_argument('--engine', choices=ENGINES, default='torch',
+    parser.add_argument('--engine', choices=ENGINES, metavar='NAME', default='torch',
                         help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
     parser.add_argument('--device', default='auto',
                         help='auto, cpu, cuda or cuda:N (default: auto)')

@@ -372,7 +372,7 @@ def add_arguments(parser):
                         help='longest time between the frames of a pair (default: 50)')
     parser.add_argument('--x-offset-ms', type=float, default=0.0, metavar='MS',
                         help='added to the stamps of X before they are compared (default: 0)')
-    parser.add_argument('--engine', choices=ENGINES, default='torch',
+    parser.add_argument('--engine', choices=ENGINES, metavar='NAME', default='torch',
                         help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--storage', choices=STORAGES, default='mcap',
