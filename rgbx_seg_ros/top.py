@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import os
 import signal
 import sys
+import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -67,9 +68,10 @@ def _number(values, key):
 
 
 class Ear:
-    """Listens to the topic; `nodes` are those heard so far, by name."""
+    """Listens to the topic until `asked` to end; `nodes` are those heard so far, by name."""
 
-    def __init__(self, name: str | None = None):
+    def __init__(self, name: str | None = None, asked: threading.Event | None = None):
+        self._asked = asked or threading.Event()
         self._wanted = name and name.lstrip('/')
         self.nodes: dict[str, Node] = {}
         self.others: set[str] = set()
@@ -89,10 +91,16 @@ class Ear:
                 self.others.add(name)
 
     def listen(self, seconds: float, until=lambda: False) -> None:
-        """Take what comes within `seconds`, or until the condition holds."""
+        """
+        Take what comes within `seconds`, or until the condition holds.
+
+        Raise KeyboardInterrupt if asked to end.
+        """
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not until():
             self._executor.spin_once(timeout_sec=min(left, _WAIT_S))
+            if self._asked.is_set():
+                raise KeyboardInterrupt
 
     def silence(self) -> str:
         """Say for how long nothing has been heard, where, and what to check."""
@@ -259,18 +267,23 @@ def block(ear: Ear, now_s: float) -> str:
 
 @contextmanager
 def _ros():
-    """Have ROS while inside, and leave it in good order after Ctrl-C and kill as well."""
+    """
+    Have ROS while inside, and leave it in good order after Ctrl-C and kill as well.
+
+    Give the event that one of them sets: an exception, which they are by default, may come in the
+    middle of rclpy, which then complains of what it has half done.
+    """
     use_fastdds_profile(os.environ)
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    # The terminal gets its cursor back also when the process is asked to end.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked = threading.Event()
+    before = {one: signal.signal(one, lambda *_: asked.set())
+              for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         rclpy.try_shutdown()
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, interrupt)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def add_arguments(parser):
@@ -288,8 +301,8 @@ def main(args):
     """Run the command."""
     if not args.timeout > 0:
         raise ParameterError(f'timeout is {args.timeout!r}, needed is a number above 0')
-    with _ros():
-        ear = Ear(args.node)
+    with _ros() as asked:
+        ear = Ear(args.node, asked)
         try:
             if args.once:
                 _once(ear, args.timeout)

@@ -246,7 +246,7 @@ def test_in_a_terminal_it_draws_in_place_and_leaves_the_terminal_in_order(with_s
         drawn = _read(outer, until='OK fusion', process=top)
         top.send_signal(with_signal)
         drawn += _read(outer, process=top)
-    assert top.wait(60) == 130
+    assert top.wait(60) == 130, drawn
     os.close(outer)
     assert '╭─ rgbx_seg' in drawn and 'Traceback' not in drawn
     assert drawn.rindex('\x1b[?25h') > drawn.rindex('\x1b[?25l'), 'the cursor stays hidden'
