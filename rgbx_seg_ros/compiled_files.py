@@ -7,18 +7,15 @@ A file is a package of a shared library: code for this machine, with the weights
 the processor, the number of threads and the release of PyTorch that it was made with.
 """
 
-import contextlib
-import logging
 import os
 from pathlib import Path
 import shutil
-import warnings
 
 from rgbx_seg_ros.card import Card
 from rgbx_seg_ros.errors import EngineError, UnavailableError
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
-from rgbx_seg_ros.model_files import cannot_export, EXPORT_ERRORS, FrameKind, trace
+from rgbx_seg_ros.model_files import cannot_export, EXPORT_ERRORS, FrameKind, quiet, trace
 import torch
 from torch import nn
 
@@ -59,7 +56,7 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
     check_compiler()
     from torch import _inductor
     try:
-        with _quiet(), torch.no_grad():  # else the compiler does not freeze the weights
+        with quiet('torch'), torch.no_grad():  # else the compiler does not freeze the weights
             program = trace(graph if precision == 'float32' else _InBFloat16(graph), kind)
             _inductor.aoti_compile_and_package(
                 program, package_path=str(path),
@@ -67,20 +64,6 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
                 inductor_configs={'freezing': True, 'cpp.threads': threads})
     except EXPORT_ERRORS as error:
         raise cannot_export(card, kind, error) from error
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep the compiler's remarks on itself away from the user."""
-    logger = logging.getLogger('torch')
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(before)
 
 
 class CompiledModel:
@@ -95,7 +78,7 @@ class CompiledModel:
         from torch import _inductor
         self._path, self._kind = Path(path), kind
         try:
-            with _quiet():
+            with quiet('torch'):
                 self._run = _inductor.aoti_load_package(str(path))
         except EXPORT_ERRORS as error:
             raise EngineError(f'PyTorch {torch.__version__} cannot load {str(path)!r}: '

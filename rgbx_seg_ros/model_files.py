@@ -7,10 +7,13 @@ A file holds the whole way of a frame, `SegmentationGraph`, for one kind of fram
 fixed, so that whatever runs it can plan all of its memory.
 """
 
+import contextlib
 import dataclasses
 import json
+import logging
 import re
 from typing import NamedTuple
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.card import Card
@@ -155,6 +158,20 @@ def trace(graph: nn.Module, kind: FrameKind) -> torch.export.ExportedProgram:
     with torch.no_grad():
         graph(*inputs)  # so that its tables are there, and become constants of the file
         return torch.export.export(graph, inputs, strict=False)
+
+
+@contextlib.contextmanager
+def quiet(name: str):
+    """Keep the remarks that a part of PyTorch, by the name of its logger, has on itself."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def cannot_export(card: Card, kind: FrameKind, error: Exception) -> EngineError:

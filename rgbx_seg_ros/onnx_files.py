@@ -15,13 +15,10 @@ and its outputs mask, confidence (1, H, W) uint8 and, of a network that makes on
 kind of frames and the precision, so that an engine can tell whether it may serve.
 """
 
-import contextlib
 import importlib
 import json
-import logging
 from pathlib import Path
 from typing import NamedTuple
-import warnings
 
 import numpy as np
 from rgbx_seg_ros import __version__
@@ -35,6 +32,7 @@ from rgbx_seg_ros.model_files import (
     card_text,
     EXPORT_ERRORS,
     FrameKind,
+    quiet,
     trace,
     weights_checksum,
 )
@@ -72,7 +70,7 @@ def write_onnx(network: nn.Module, card: Card, path: Path, kind: FrameKind) -> N
     graph = SegmentationGraph(network, card).eval()
     names = OUTPUTS if graph.fuses else OUTPUTS[:2]
     try:
-        with _quiet(), torch.no_grad():
+        with quiet('torch.onnx'), torch.no_grad():
             program = torch.onnx.export(
                 trace(graph, kind), dynamo=True, opset_version=OPSET, verbose=False,
                 optimize=False, input_names=INPUTS, output_names=names)
@@ -115,20 +113,6 @@ def mark_precision(path: Path, precision: str) -> None:
     before = {one.key: one.value for one in model.metadata_props}
     onnx.helper.set_model_props(model, before | {_METADATA + 'precision': precision})
     onnx.save(model, path)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep the exporter's remarks on itself away from the user."""
-    logger = logging.getLogger('torch.onnx')
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(before)
 
 
 class OnnxModel:
