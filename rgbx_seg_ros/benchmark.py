@@ -29,6 +29,7 @@ from rgbx_seg_ros.card import Card, load_card, RgbInput, Weights, XInput
 from rgbx_seg_ros.checkpoint import save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines import ENGINES, open_engine
+from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
@@ -99,7 +100,7 @@ class Row:
         return {
             'model': self.card.name, 'network': self.card.network, 'engine': self.engine,
             'network_args': self.card.network_args, 'input_size': [*self.card.input_size],
-            'random_weights': self.card.weights.file.endswith(_RANDOM),
+            'random_weights': not self.card.weights or self.card.weights.file.endswith(_RANDOM),
             'runs_on': self.segmenter.engine.device, 'note': self.note,
             'parameters': self.parameters, 'macs': self.macs,
             **{f'p{share}_ms': value for share, value in percentiles(self.latency_ms).items()},
@@ -155,15 +156,15 @@ def runnable_cards(names) -> list[Card]:
 
 
 @contextlib.contextmanager
-def with_weights(cards):
+def with_weights(cards, engines):
     """
     Give the cards for as long as this lasts, those without weights with random ones in a file.
 
-    So all engines run the same ones. What engines make of them is of no use later on: then the
-    folder where it is kept is another one for that long.
+    That is for engines which make files of a model. What they make of random weights is of no use
+    later on: the folder where it is kept is another one for that long.
     """
     without = [card for card in cards if card.weights is None]
-    if not without:
+    if not without or not any(issubclass(ENGINES[name], BackgroundEngine) for name in engines):
         yield cards
         return
     before = os.environ.get('XDG_CACHE_HOME')
@@ -361,7 +362,7 @@ def main(args):
     pairs = load_pairs(args.data or share_dir() / 'demo', args.frames, args.size)
     networks = args.networks or (() if args.model else NETWORKS)
     cards = [network_card(name, pairs[0][0].shape[:2]) for name in networks]
-    with with_weights(cards + runnable_cards(args.model)) as cards:
+    with with_weights(cards + runnable_cards(args.model), args.engine) as cards:
         facts = compare(cards, args.engine, pairs, args.frames, device).facts()
     print(page(facts))
     if args.json:

@@ -70,8 +70,8 @@ def _number(values, key):
 class Ear:
     """Listens to the topic until `asked` to end; `nodes` are those heard so far, by name."""
 
-    def __init__(self, name: str | None = None, asked: threading.Event | None = None):
-        self._asked = asked or threading.Event()
+    def __init__(self, name: str | None, asked: threading.Event):
+        self._asked = asked
         self._wanted = name and name.lstrip('/')
         self.nodes: dict[str, Node] = {}
         self.others: set[str] = set()

@@ -9,10 +9,18 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros import benchmark, roofline
-from rgbx_seg_ros.benchmark import load_pairs, network_card, open_segmenter, percentiles, turns
+from rgbx_seg_ros.benchmark import (
+    load_pairs,
+    network_card,
+    open_segmenter,
+    percentiles,
+    turns,
+    with_weights,
+)
 from rgbx_seg_ros.benchmark_page import page
 from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.engines import ENGINES
+from rgbx_seg_ros.engines.cache import cache_dir
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
@@ -200,6 +208,18 @@ def test_without_a_name_all_networks_run_and_with_a_model_it_alone(quick, monkey
 def test_a_card_of_a_network_has_its_classes_and_channels():
     card = network_card('ms2mnet', (32, 64))
     assert (len(card.classes), len(card.x.mean), card.input_size) == (9, 1, (32, 64))
+
+
+def test_engines_that_make_files_get_random_weights_for_as_long_as_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    bare = network_card('ms2mnet', (32, 64))
+    with with_weights([bare], ['torch']) as cards:
+        assert cards == [bare]
+    with with_weights([bare], ['torch', 'compiled']) as (card,):
+        assert card.weights_path.is_file()
+        assert not cache_dir().is_relative_to(tmp_path)
+    assert not card.weights_path.exists()
+    assert cache_dir().is_relative_to(tmp_path)
 
 
 def test_cards_without_weights_run_with_one_warning(run, write_card, tiny_card, tmp_path):

@@ -180,11 +180,3 @@ def test_a_gpu_is_not_what_it_is_for(tiny_card, monkeypatch):
     monkeypatch.setattr(compiled_engine, 'find_device', lambda _: torch.device('cuda'))
     with pytest.raises(UnavailableError, match="device is 'auto', cuda here: .* 'torch' or dev"):
         CompiledEngine(load_card(tiny_card))
-
-
-@pytest.mark.parametrize('kind', [
-    FrameKind((480, 640), (240, 320)), FrameKind((48, 64), (24, 32), 3, 'uint16')])
-def test_a_kind_of_frames_is_read_from_its_tag(kind):
-    assert FrameKind.from_tag(kind.tag) == kind
-    assert FrameKind.from_tag(f'{kind.tag}!') is None
-    assert Path(kind.tag).name == kind.tag

@@ -35,13 +35,13 @@ from rgbx_seg_ros.onnx_files import write_onnx
 import torch
 import yaml
 
+ONNX, COMPILED = '.onnx', '.pt2'
+"""How the names of files end."""
 UNUSED_DAYS = 30
 """After which a file is removed, when another one is made."""
 
 _BUILD = 'from rgbx_seg_ros.engines.cache import main; main()'
 _NICENESS = 10
-ONNX, COMPILED = '.onnx', '.pt2'
-"""How the names of files end."""
 
 
 def cache_dir() -> Path:
