@@ -15,10 +15,10 @@ import time
 from types import SimpleNamespace
 
 import message_filters
-from pairing_streams import MS, periodic, play, S, stamps
 from rclpy.time import Time
 from rgbx_seg_ros.pairing import PairingSettings
 from rgbx_seg_ros.sync import make_synchronizer
+from support.pairing_streams import MS, periodic, play, S, stamps
 
 SECONDS = 10
 ROUNDS = 7

@@ -7,7 +7,6 @@ from pathlib import Path
 import re
 
 import cv2
-from dataset_trees import shifted, TREES, write
 import numpy as np
 import pytest
 from rgbx_seg_ros.card import list_cards, load_card, X_KINDS
@@ -15,6 +14,7 @@ from rgbx_seg_ros.datasets import DATASETS, open_dataset
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames import check_rgb, check_x
 from rgbx_seg_ros.labels import UNLABELED
+from support.dataset_trees import shifted, TREES, write
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ from rgbx_seg_ros.card import list_cards
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.train import load_config, train
 from rgbx_seg_ros.train_config import TrainConfig
-import train_stage
+from support import train_stage
 import yaml
 
 ROOT = Path(__file__).parents[1]

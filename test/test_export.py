@@ -8,7 +8,6 @@ from dataclasses import replace
 import io
 import sys
 
-from fill import fill
 import numpy as np
 import pytest
 from rgbx_seg_ros import __version__
@@ -27,8 +26,9 @@ from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.segmenter import Segmenter
+from support.fill import fill
+from support.trials import COMPACT, TRIALS
 import torch
-from trials import COMPACT, TRIALS
 import yaml
 
 pytest.importorskip('onnxruntime', reason='it needs the extra onnx')

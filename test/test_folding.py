@@ -11,10 +11,10 @@ from rgbx_seg_ros.networks.convnextv2 import Block
 from rgbx_seg_ros.networks.layers import CrossModalAttention, ResizedSum
 from rgbx_seg_ros.networks.ms_irtnet import GlobalWeightedInteraction, MLPDecoder
 from rgbx_seg_ros.networks.rxssnet import ProgressiveDecoder
+from support.trials import TRIALS
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from trials import TRIALS
 
 CHANNELS = (96, 192, 384, 768)
 CLASSES = 9

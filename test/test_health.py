@@ -5,10 +5,10 @@
 from itertools import pairwise, product
 import random
 
-from health_rig import fail, Rig, running
 import pytest
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.health import FAILED, HealthSettings, MODES, POLICIES, STATES
+from support.health_rig import fail, Rig, running
 
 
 def test_a_sensor_that_falls_silent_is_late_then_dead():

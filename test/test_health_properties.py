@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for the health of two sensors whatever they do."""
 
-from health_rig import Rig, running
 from hypothesis import given
 from hypothesis import strategies as st
-from pairing_streams import always
 from rgbx_seg_ros.health import FAILED, MODES, POLICIES, STATES
+from support.health_rig import Rig, running
+from support.pairing_streams import always
 
 KINDS = ('silent', 'frozen', 'saturated', 'late frames', 'late pixels', 'flashes')
 

@@ -7,11 +7,20 @@ import re
 import sys
 from types import ModuleType, SimpleNamespace
 
-from message_flavours import bags_header, FLAVOURS, image, needs_ros, Ros, Rosbags, STORE, TYPES
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.messages import decode_rgb, decode_x, ENCODINGS, stamp_ns, to_image
+from support.message_flavours import (
+    bags_header,
+    FLAVOURS,
+    image,
+    needs_ros,
+    Ros,
+    Rosbags,
+    STORE,
+    TYPES,
+)
 
 H, W = 6, 10
 LOW_BYTE = 200

@@ -8,12 +8,12 @@ import sys
 import zlib
 
 import cv2
-from message_flavours import encode, FLAVOURS, Rosbags
 import numpy as np
 import pytest
 from rgbx_seg_ros.compressed import MAX_PIXELS
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.messages import decode_rgb, decode_x
+from support.message_flavours import encode, FLAVOURS, Rosbags
 
 RNG = np.random.default_rng(0)
 # Broad stripes, so that JPEG keeps the colours.

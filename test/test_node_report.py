@@ -5,10 +5,10 @@
 from dataclasses import replace
 
 import pytest
-from reports import HEALTHY, sample_report
 from rgbx_seg_ros.health import Health, HealthSettings, STATES
 from rgbx_seg_ros.node_report import Assessor, DIAGNOSTICS, DROPS, Level
 from rgbx_seg_ros.telemetry import Telemetry
+from support.health_reports import HEALTHY, sample_report
 
 
 def assess(*reports):

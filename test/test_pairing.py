@@ -7,8 +7,14 @@ from itertools import pairwise
 import random
 from statistics import mean
 
-from pairing_reference import closest_first
-from pairing_streams import (
+import pytest
+from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.pairing import (
+    CLOCK_SETTLE_NS,
+    PairingSettings,
+)
+from support.pairing_reference import closest_first
+from support.pairing_streams import (
     arriving,
     feed,
     FOREVER,
@@ -20,12 +26,6 @@ from pairing_streams import (
     play,
     S,
     stamps,
-)
-import pytest
-from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.pairing import (
-    CLOCK_SETTLE_NS,
-    PairingSettings,
 )
 
 # ---------------------------------------------------------------- which frames pair, and when

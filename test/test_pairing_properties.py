@@ -8,21 +8,21 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pairing_reference import closest_first, most_pairs
-from pairing_streams import (
-    always,
-    FOREVER,
-    MS,
-    pairer_ms,
-    play,
-    stamps,
-)
 from rgbx_seg_ros.pairing import (
     CLOCK_JUMP_NS,
     CLOCK_SETTLE_NS,
     DROP_REASONS,
     Pairer,
     PairingSettings,
+)
+from support.pairing_reference import closest_first, most_pairs
+from support.pairing_streams import (
+    always,
+    FOREVER,
+    MS,
+    pairer_ms,
+    play,
+    stamps,
 )
 
 

@@ -8,12 +8,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
-from pairing_reference import closest_first
-from pairing_streams import always, FOREVER, MS, periodic, play, S, stamps
 import pytest
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.periods import FEWEST, LONGEST_NS, PeriodEstimator, WINDOW
+from support.pairing_reference import closest_first
+from support.pairing_streams import always, FOREVER, MS, periodic, play, S, stamps
 
 
 def promise_of(gaps_ms):

@@ -8,7 +8,7 @@ from rgbx_seg_ros.card import list_cards, load_card
 from rgbx_seg_ros.errors import FrameError
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.segmenter import Segmenter
-from trials import TRIALS
+from support.trials import TRIALS
 
 
 @pytest.fixture(scope='module')

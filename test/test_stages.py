@@ -11,8 +11,8 @@ import pytest
 from rgbx_seg_ros.card import load_card
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.stages import measure_footprint, time_stages
+from support.trials import COMPACT
 import torch
-from trials import COMPACT
 
 RNG = np.random.default_rng(0)
 PAIR = RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 256, (50, 60), np.uint8)

@@ -11,11 +11,22 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pairing_streams import always, arriving, feed, in_ms, live, MS, periodic, play, S, stamps
 import pytest
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.pairing import DROP_REASONS, Pairer, PairingSettings
 from rgbx_seg_ros.sync import make_synchronizer, POLICIES
+from support.pairing_streams import (
+    always,
+    arriving,
+    feed,
+    in_ms,
+    live,
+    MS,
+    periodic,
+    play,
+    S,
+    stamps,
+)
 
 needs_message_filters = pytest.mark.skipif(
     find_spec('message_filters') is None,

@@ -21,8 +21,8 @@ from rgbx_seg_ros.processes import Processes
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.train import load_config, train
 from rgbx_seg_ros.train_data import Plan
+from support import train_stage
 import torch
-import train_stage
 import yaml
 
 SIZE, PLAIN = train_stage.SIZE, train_stage.PLAIN

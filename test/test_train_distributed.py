@@ -13,8 +13,8 @@ import pytest
 from rgbx_seg_ros.checkpoint import load_weights
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.train import load_config, train
+from support import train_stage
 import torch
-import train_stage
 import yaml
 
 SIZE = train_stage.SIZE

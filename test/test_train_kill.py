@@ -10,7 +10,7 @@ import sys
 import pytest
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.train import load_config, train
-import train_stage
+from support import train_stage
 import yaml
 
 KILLS = 20

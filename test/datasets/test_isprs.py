@@ -3,13 +3,13 @@
 """Aerial tiles: windows that cover them once, colours to classes, the range of a whole tile."""
 
 import cv2
-from dataset_trees import potsdam, vaihingen, write
 import numpy as np
 import pytest
 from rgbx_seg_ros.datasets import open_dataset
 from rgbx_seg_ros.datasets.isprs import Potsdam, Vaihingen
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.labels import UNLABELED
+from support.dataset_trees import potsdam, vaihingen, write
 
 pytest.importorskip('rasterio', reason='aerial tiles need rasterio')
 

@@ -4,11 +4,11 @@
 
 import sys
 
-from dataset_trees import nyuv2_mat
 import numpy as np
 import pytest
 from rgbx_seg_ros.datasets.nyuv2 import NyuV2, NyuV2Mat
 from rgbx_seg_ros.errors import DataError
+from support.dataset_trees import nyuv2_mat
 
 h5py = pytest.importorskip('h5py', reason='MATLAB files need h5py')
 savemat = pytest.importorskip('scipy.io', reason='MATLAB files need scipy').savemat

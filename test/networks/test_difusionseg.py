@@ -4,12 +4,12 @@
 
 from pathlib import Path
 
-from fill import fill, image
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks.convnext import Block
 from rgbx_seg_ros.networks.difusionseg import DiFusionSeg
+from support.fill import fill, image
 import torch
 
 CLASSES = 5

@@ -10,14 +10,14 @@ at one time and with one noise; the names of gradients are the authors'.
 import json
 from types import SimpleNamespace
 
-from fill import image
 import numpy as np
-from parity_cases import CASES, DATA
 import pytest
 from rgbx_seg_ros.checkpoint import our_names
 from rgbx_seg_ros.losses import Loss, Objective, Terms
 from rgbx_seg_ros.networks import difusionseg_training as training
 from rgbx_seg_ros.networks.difusionseg import DiFusionSeg
+from support.fill import image
+from support.parity_cases import CASES, DATA
 import torch
 from torch.nn import functional as F
 

@@ -4,7 +4,6 @@
 
 import re
 
-from parity_cases import keys_of
 import pytest
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks import mddg_fusion
@@ -23,9 +22,10 @@ from rgbx_seg_ros.networks.mddg_fusion import (
     ScanStream,
 )
 from rgbx_seg_ros.networks.mix_transformer import DropPath, MIT, MixTransformer
+from support.parity_cases import keys_of
+from support.trials import COMPACT, TRIALS
 import torch
 from torch.nn import functional as F
-from trials import COMPACT, TRIALS
 
 
 @pytest.fixture(scope='module')

@@ -7,9 +7,7 @@ Parts of MS2MNet alone: those that were published equal their originals, ours do
 runs of the whole network pass through modules that were never published; these do not.
 """
 
-from fill import fill, image
 import numpy as np
-from parity_cases import DATA, Fingerprint, keys_of
 import pytest
 from rgbx_seg_ros.checkpoint import convert_state_dict, load_into
 from rgbx_seg_ros.networks.ms2mnet import ChannelNorm, DFE, WASE
@@ -23,6 +21,8 @@ from rgbx_seg_ros.networks.ms2mnet_decoder import (
     SeparableConv,
 )
 from rgbx_seg_ros.networks.resnet import ResNet50
+from support.fill import fill, image
+from support.parity_cases import DATA, Fingerprint, keys_of
 import torch
 from torch import nn
 from torch.nn import functional as F

@@ -11,8 +11,8 @@ from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.layers import DropPath
 from rgbx_seg_ros.networks.mddg_fusion import DivergenceMask
+from support.trials import COMPACT, TRIALS
 import torch
-from trials import COMPACT, TRIALS
 
 CLASSES = 5
 

@@ -12,11 +12,11 @@ import copy
 from types import SimpleNamespace
 
 import numpy as np
-from parity_cases import CASES, Fingerprint, keys_of, meta_of
-from parity_stages import STAGES
 import pytest
 from rgbx_seg_ros.checkpoint import convert_state_dict
 from rgbx_seg_ros.networks import build, NETWORKS
+from support.parity_cases import CASES, Fingerprint, keys_of, meta_of
+from support.parity_stages import STAGES
 import torch
 
 CLEAR = 2e-6  # gaps between two cosines that float32 cannot mistake; 5e-7 of noise were seen

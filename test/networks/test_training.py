@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training adds to a network, and that a prediction knows nothing of it."""
 
-from parity_cases import keys_of
 import pytest
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping
@@ -10,9 +9,10 @@ from rgbx_seg_ros.losses import Loss, Objective
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.layers import resize
 from rgbx_seg_ros.networks.training import ConvHead, MapHead
+from support.parity_cases import keys_of
+from support.trials import COMPACT, TRIALS
 import torch
 from torch.nn import functional as F
-from trials import COMPACT, TRIALS
 import yaml
 
 CLASSES = 5

@@ -12,8 +12,8 @@ import pytest
 @pytest.fixture
 def engine(monkeypatch):
     """Give the node an engine class whose behaviour a test may change."""
-    from node_stage import ThresholdEngine
     from rgbx_seg_ros import engines
+    from support.node_stage import ThresholdEngine
 
     class Engine(ThresholdEngine):
         pass
@@ -24,7 +24,7 @@ def engine(monkeypatch):
 @pytest.fixture
 def stage():
     """Give a stage in a domain of its own."""
-    from ros_stage import next_domain, Stage
+    from support.ros_stage import next_domain, Stage
     stage = Stage(next_domain())
     yield stage
     stage.close()

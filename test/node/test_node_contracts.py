@@ -18,7 +18,6 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 import cv2  # noqa: E402,I100
-from node_stage import RGB, stamps, X  # noqa: E402
 from rclpy.qos import (  # noqa: E402
     DurabilityPolicy,
     qos_profile_sensor_data,
@@ -29,10 +28,11 @@ from rgbx_seg_ros.card import load_card  # noqa: E402
 from rgbx_seg_ros.labels import UNLABELED  # noqa: E402
 from rgbx_seg_ros.messages import stamp_ns, to_image  # noqa: E402
 from rgbx_seg_ros.outputs import label_info  # noqa: E402
-from ros_stage import CAMERA, header, LATCHED  # noqa: E402
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
+from support.node_stage import RGB, stamps, X  # noqa: E402
+from support.ros_stage import CAMERA, header, LATCHED  # noqa: E402
 
 RELIABLE = QoSProfile(depth=10)
 LABELS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE,

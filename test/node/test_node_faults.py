@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from campaign import run, SCENARIOS, table  # noqa: E402,I100
-from campaign_processes import PROCESS_SCENARIOS, process_table  # noqa: E402
-from campaign_rig import bars, read, Rig  # noqa: E402
 import numpy as np  # noqa: E402
+from support.campaign_processes import PROCESS_SCENARIOS, process_table  # noqa: E402
+from support.campaign_rig import bars, read, Rig  # noqa: E402
 
 
 @pytest.mark.parametrize('name', SCENARIOS)

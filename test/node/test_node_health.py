@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from node_stage import RGB, X  # noqa: E402,I100
 from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from support.node_stage import RGB, X  # noqa: E402,I100
 
 QUICK = {'health__late_ms': 100.0, 'health__dead_ms': 400.0, 'health__frozen_ms': 400.0,
          'health__saturated_share': 0.98, 'health__recovery_ms': 300.0}
@@ -33,7 +33,7 @@ class Cameras:
 
     def _run(self):
         from rgbx_seg_ros.messages import to_image
-        from ros_stage import header
+        from support.ros_stage import header
         while not self._stop.wait(PERIOD_S):
             stamp = self.stage.stamp()
             for name, still in (('rgb', RGB), ('x', X)):

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
-from node_stage import diagnostics, RGB, stamps, X  # noqa: E402
-from ros_stage import CAMERA, header, image  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from support.node_stage import diagnostics, RGB, stamps, X  # noqa: E402
+from support.ros_stage import CAMERA, header, image  # noqa: E402
 
 BAD = {
     'encoding': image(48, 64, 'rgb99', 192, RGB.tobytes()),

@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
-from node_stage import diagnostics, RGB, stamps, X  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from support.node_stage import diagnostics, RGB, stamps, X  # noqa: E402
 
 
 def test_an_engine_that_fails_costs_the_pair_and_not_the_node(

@@ -16,8 +16,8 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 
 from lifecycle_msgs.msg import Transition  # noqa: E402,I100
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
-from ros_stage import next_domain, Stage  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from support.ros_stage import next_domain, Stage  # noqa: E402
 
 
 class Process:

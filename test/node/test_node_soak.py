@@ -10,8 +10,8 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 if not sys.platform.startswith('linux'):
     pytest.skip('memory and descriptors are read from /proc', allow_module_level=True)
 
-from ros_stage import next_domain, Stage  # noqa: E402,I100
 from soak import Feeder, node_process, soak, walk  # noqa: E402
+from support.ros_stage import next_domain, Stage  # noqa: E402,I100
 
 MB = 1_000_000
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples between the pixels of a map."""
 
-from operator_inputs import by_definition, close, noise, sampling_inputs
 import pytest
 from rgbx_seg_ros.networks.operators import deformable, deformable_sampling
+from support.operator_inputs import by_definition, close, noise, sampling_inputs
 import torch
 
 PATHS = {'bags': deformable._bags, 'grid_sample': deformable._grid_sample}

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fourier transforms and the logistic function without complex tensors."""
 
-from operator_inputs import by_definition, close, noise, RECORDED
-import operator_references
 import pytest
 from rgbx_seg_ros.networks.operators import complex_logistic, frequency, RealDFT
+from support import operator_references
+from support.operator_inputs import by_definition, close, noise, RECORDED
 import torch
 
 SIZES = [(1, 1), (1, 6), (6, 1), (2, 2), (5, 7), (6, 5), (7, 8), (8, 6)]

@@ -4,10 +4,10 @@
 
 import hypothesis
 from hypothesis import strategies as st
-from operator_inputs import by_definition, close, noise, RECORDED
 import pytest
 from rgbx_seg_ros.errors import FrameError
 from rgbx_seg_ros.networks.operators import NeighborhoodAttention
+from support.operator_inputs import by_definition, close, noise, RECORDED
 import torch
 
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every operator does, whatever it computes."""
 
-from operator_inputs import Call, close, noise, sampling_inputs, scan_inputs
 import pytest
 from rgbx_seg_ros.networks.operators import (
     complex_logistic,
@@ -11,6 +10,7 @@ from rgbx_seg_ros.networks.operators import (
     RealDFT,
     selective_scan,
 )
+from support.operator_inputs import Call, close, noise, sampling_inputs, scan_inputs
 import torch
 
 

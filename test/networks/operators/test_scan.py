@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The selective scan follows its recurrence."""
 
-from operator_inputs import by_definition, close, noise, RECORDED, scan_inputs
 import pytest
 from rgbx_seg_ros.networks.operators import scan, selective_scan
+from support.operator_inputs import by_definition, close, noise, RECORDED, scan_inputs
 import torch
 from torch.nn import functional as F
 

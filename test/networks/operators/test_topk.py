@@ -4,9 +4,9 @@
 
 import functools
 
-from operator_inputs import by_definition, Call, close, noise, RECORDED
 import pytest
 from rgbx_seg_ros.networks.operators import smallest_share
+from support.operator_inputs import by_definition, Call, close, noise, RECORDED
 import torch
 from torch.nn import functional as F
 

@@ -6,11 +6,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-from fill import fill, image
 import numpy as np
 from rgbx_seg_ros.checkpoint import load_into, load_weights
 from rgbx_seg_ros.import_weights import import_weights
 from rgbx_seg_ros.networks import build, NETWORKS
+from support.fill import fill, image
 import torch
 
 DATA = Path(__file__).parents[1] / 'data' / 'parity'

@@ -3,7 +3,7 @@
 """
 Time the operators against their naive forms, at the sizes of the networks at 480x640.
 
-Run as `python test/networks/operators/benchmark.py [cpu|cuda] [threads]`. Both forms take turns,
+Run as `python test/benchmark_operators.py [cpu|cuda] [threads]`. Both forms take turns,
 so that a busy machine slows both; a time is the median of the rounds, in milliseconds.
 """
 

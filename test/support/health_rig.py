@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two cameras on a fake clock, for the tests of health."""
 
-from pairing_streams import MS
 from rgbx_seg_ros.health import Health, HealthSettings
+from support.pairing_streams import MS
 
 
 class Rig:

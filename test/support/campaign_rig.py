@@ -25,8 +25,8 @@ from rgbx_seg_ros import engines, node
 from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.messages import decode_x, ENCODINGS, to_image
 from rgbx_seg_ros.pairing import CLOCK_SETTLE_NS, DROP_REASONS
-from ros_stage import header, next_domain, Stage
 from sensor_msgs.msg import CameraInfo, Image
+from support.ros_stage import header, next_domain, Stage
 
 BITS = 16
 PERIOD_S = 0.03

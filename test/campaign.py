@@ -3,7 +3,7 @@
 """
 The fault campaign: every fault again and again at random, and an account of all masks.
 
-    python test/node/campaign.py --seconds 600
+    python test/campaign.py --seconds 600
 
 prints the tables of docs/reliability.md. `run` runs one scenario, as the tests do.
 """
@@ -12,22 +12,19 @@ import argparse
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 import re
 import sys
 import time
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from campaign_processes import PROCESS_SCENARIOS, process_table  # noqa: E402
-from campaign_rig import BITS, Gone, PERIOD_S, Rig, Row, SIZE  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from rgbx_seg_ros.messages import decode_rgb, decode_x  # noqa: E402
-from ros_stage import header  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage  # noqa: E402
+import cv2
+import numpy as np
+from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
+from rgbx_seg_ros.messages import decode_rgb, decode_x
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from support.campaign_processes import PROCESS_SCENARIOS, process_table
+from support.campaign_rig import BITS, Gone, PERIOD_S, Rig, Row, SIZE
+from support.ros_stage import header
 
 RGB_ENCODINGS = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'rgb16', 'mono16', 'bayer_rggb8',
                  'yuv422', '8UC3')

@@ -3,7 +3,7 @@
 """
 Time the start of the node, stage by stage, from the start of its process to its first mask.
 
-Run as `python test/node/benchmark_start.py`. This process is both cameras, which send the frames
+Run as `python test/benchmark_start.py`. This process is both cameras, which send the frames
 of `demo/` all the while, and listens to the mask; the node is a process of its own, started anew
 for every run, the models taking turns. The first time that each function of the node returns is
 noted on the steady clock, which both processes share. Files are in the page cache from an earlier
@@ -85,8 +85,8 @@ class Cameras:
         self._thread.start()
 
     def _run(self):
-        from ros_stage import CAMERA, header
         from sensor_msgs.msg import Image
+        from support.ros_stage import CAMERA, header
         publishers = [self._stage.node.create_publisher(Image, topic, CAMERA)
                       for topic in ('rgb/image', 'x/image')]
         for pair in itertools.cycle(self._frames):
@@ -105,9 +105,9 @@ class Cameras:
 
 def run(model) -> dict[str, float]:
     """Return the seconds of each stage of one start, in their order, and their sum."""
-    from ros_stage import next_domain, Stage
     from sensor_msgs.msg import Image
     from soak import camera_frames, MASK, process_of
+    from support.ros_stage import next_domain, Stage
     domain, received = next_domain(), []
     stage = Stage(domain)
     cameras = Cameras(stage, camera_frames())
@@ -145,7 +145,6 @@ def main(arguments):
     """Measure, or be the node."""
     if arguments[:1] == ['node']:
         return run_node(*arguments[1:])
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--runs', type=int, default=5, help='starts of each model that count')
     parser.add_argument('--model', action='append', help='a card, or the name of one')

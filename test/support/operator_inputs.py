@@ -5,12 +5,12 @@
 from pathlib import Path
 
 import numpy as np
-import operator_references
+from support import operator_references
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-_DATA = Path(__file__).parents[2] / 'data' / 'parity' / 'mddg' / 'operators.npz'
+_DATA = Path(__file__).parents[1] / 'data' / 'parity' / 'mddg' / 'operators.npz'
 RECORDED = {name: torch.from_numpy(array) for name, array in np.load(_DATA).items()}
 """Inputs and outputs of the original code, in its own layouts."""
 

@@ -14,12 +14,12 @@ import sys
 import tempfile
 import time
 
-from campaign_rig import Gone, Rig
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
-from ros_stage import next_domain, Stage
 from sensor_msgs.msg import Image
+from support.campaign_rig import Gone, Rig
+from support.ros_stage import next_domain, Stage
 
 _HERE = Path(__file__).resolve().parent
 _AT_ONCE = 2

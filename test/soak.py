@@ -3,7 +3,7 @@
 """
 Watch what the node's process holds over many pairs, and over many walks through its states.
 
-Run as `python test/node/soak.py pairs` or `python test/node/soak.py cycles`. The node is a process
+Run as `python test/soak.py pairs` or `python test/soak.py cycles`. The node is a process
 of its own, the frames are those of `demo/` over the real middleware, and mask, confidence, overlay
 and diagnostics are subscribed. With `pairs` the engine answers at once, and the next pair goes
 out when the mask of the last one has come, at `--rate` pairs per second at most; `cycles` opens
@@ -20,20 +20,18 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100 found by the line above
-from lifecycle_msgs.msg import Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState  # noqa: E402
-import numpy as np  # noqa: E402
-from rgbx_seg_ros import engines, node  # noqa: E402
-from rgbx_seg_ros.datasets import FolderDataset  # noqa: E402
-from rgbx_seg_ros.diagnostics import from_array  # noqa: E402
-from rgbx_seg_ros.messages import stamp_ns, to_image  # noqa: E402
-from rgbx_seg_ros.resources import share_dir  # noqa: E402
-from ros_stage import next_domain, Stage  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+import numpy as np
+from rgbx_seg_ros import engines, node
+from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.diagnostics import from_array
+from rgbx_seg_ros.messages import stamp_ns, to_image
+from rgbx_seg_ros.resources import share_dir
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from support.ros_stage import next_domain, Stage
 
 MASK = 'segmentation/mask'
 SHOWN = (MASK, 'segmentation/confidence', 'segmentation/overlay')

@@ -3,7 +3,7 @@
 """
 Time what the node adds to its engine, stage by stage, from the capture of a pair to its mask.
 
-Run as `python test/node/benchmark_node.py`. Three processes talk over the real middleware: this
+Run as `python test/benchmark_node.py`. Three processes talk over the real middleware: this
 one is both cameras and sends the frames of `demo/` at their rate, one is the node with an engine
 that answers at once or sleeps, one listens to mask, confidence and overlay. The ends of each stage
 are noted around what the node calls and is called by: the callbacks of its subscriptions, its
@@ -24,20 +24,18 @@ import tempfile
 import time
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100 found by the line above
-import numpy as np  # noqa: E402
-import rclpy  # noqa: E402
-from rclpy.executors import ExternalShutdownException  # noqa: E402
-from rclpy.publisher import Publisher  # noqa: E402
-from rgbx_seg_ros import engines, node  # noqa: E402
-from rgbx_seg_ros.diagnostics import from_array  # noqa: E402
-from rgbx_seg_ros.messages import stamp_ns  # noqa: E402
-from rgbx_seg_ros.worker import NewestWorker  # noqa: E402
-from ros_stage import header, next_domain, Stage  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from soak import camera_frames, MASK, process_of, QuickEngine, SHOWN  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.publisher import Publisher
+from rgbx_seg_ros import engines, node
+from rgbx_seg_ros.diagnostics import from_array
+from rgbx_seg_ros.messages import stamp_ns
+from rgbx_seg_ros.worker import NewestWorker
+from sensor_msgs.msg import Image
+from soak import camera_frames, MASK, process_of, QuickEngine, SHOWN
+from support.ros_stage import header, next_domain, Stage
 
 RATE_HZ = 30.0
 WARM_UP = 60
