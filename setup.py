@@ -105,7 +105,7 @@ setup(
     entry_points={
         'console_scripts': [
             f'rgbx-seg = {NAME}.__main__:main',
-            f'seg_node = {NAME}.node:main',
+            f'seg_node = {NAME}.node.node:main',
         ],
     },
     zip_safe=False,

@@ -13,7 +13,7 @@ from rgbx_seg_ros.errors import RgbxSegError
 
 COMMANDS = {
     # verb: (module with add_arguments and main, what it does)
-    'models': ('models', 'list the models, or show the card of one'),
+    'models': ('cards.listing', 'list the models, or show the card of one'),
     'import-weights': ('import_weights', 'turn a published checkpoint into weights for a card'),
     'predict': ('predict', 'segment image files'),
     'export': ('export', 'write a model as an ONNX file'),
@@ -27,8 +27,8 @@ COMMANDS = {
     'calibrate': ('calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark', 'time models and engines on this machine, or the live node'),
     'doctor': ('doctor', 'tell what is installed, what runs the model, and how fast'),
-    'top': ('top', 'show live what the segmentation nodes tell about themselves'),
-    'demo': ('demo', 'run the live node on bundled night-time frames'),
+    'top': ('node.top', 'show live what the segmentation nodes tell about themselves'),
+    'demo': ('node.demo', 'run the live node on bundled night-time frames'),
 }
 
 ROS_PACKAGES = ('diagnostic_msgs', 'lifecycle_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs',

@@ -7,9 +7,9 @@ import math
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.labels import UNLABELED
 
 _RETRIES = 10
 _BLUR_SIGMA = 0.8

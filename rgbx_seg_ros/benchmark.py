@@ -25,7 +25,8 @@ import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.benchmark_page import page
-from rgbx_seg_ros.card import Card, load_card, RgbInput, Weights, XInput
+from rgbx_seg_ros.cards.card import Card, load_card, RgbInput, Weights, XInput
+from rgbx_seg_ros.cards.labels import LabelClass
 from rgbx_seg_ros.checkpoint import save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines import ENGINES, open_engine
@@ -33,7 +34,6 @@ from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.labels import LabelClass
 from rgbx_seg_ros.model_files import FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.resources import share_dir

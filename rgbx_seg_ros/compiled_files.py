@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 import shutil
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.errors import EngineError, UnavailableError
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph

@@ -24,7 +24,7 @@ import warnings
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.card import Card, load_card
+from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
 

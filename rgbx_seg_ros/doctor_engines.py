@@ -10,7 +10,7 @@ from typing import NamedTuple
 import warnings
 
 import numpy as np
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.errors import EngineError, RgbxSegError, UnavailableError

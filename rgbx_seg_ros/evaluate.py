@@ -22,13 +22,13 @@ import warnings
 import cv2
 import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
 from rgbx_seg_ros.images import read_image, write_image
-from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.processes import joined, Processes
 from rgbx_seg_ros.protocols import Protocol, PROTOCOLS

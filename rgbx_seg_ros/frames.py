@@ -3,7 +3,7 @@
 """Raw frames: what is allowed, and which raw values of the second modality become 0 and 1."""
 
 import numpy as np
-from rgbx_seg_ros.card import XInput
+from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import FrameError
 import torch
 

@@ -7,7 +7,7 @@ Everything between the camera's bytes and the planner's runs here, on the device
 go up and only the mask and the confidence come down, whichever engine runs the module.
 """
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 import torch
 from torch import nn
 from torch.nn import functional as F

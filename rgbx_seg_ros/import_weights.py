@@ -9,7 +9,7 @@ from pathlib import Path
 import re
 import textwrap
 
-from rgbx_seg_ros.card import Card, load_card
+from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.checkpoint import BACKBONE, save_weights, sha256
 from rgbx_seg_ros.errors import WeightsError
 from rgbx_seg_ros.networks import NETWORKS

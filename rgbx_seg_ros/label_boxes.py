@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.images import write_image
-from rgbx_seg_ros.labels import UNLABELED
 from tqdm import tqdm
 
 _MARGIN = 1 / 3

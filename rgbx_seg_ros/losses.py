@@ -11,8 +11,8 @@ of each process by itself. Every process must therefore take the same steps.
 from dataclasses import dataclass, fields, replace
 import math
 
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.networks.layers import at_least_float32, without_autocast
 import torch
 from torch import distributed, nn

@@ -11,8 +11,8 @@ import math
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError
-from rgbx_seg_ros.labels import UNLABELED
 
 BOUNDARY_TOLERANCE = 0.0075
 """How far a boundary may be off, in diagonals of the frame: 6 pixels at 640x480."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import warnings
 
 import numpy as np
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.fields import unknown_name

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros import __version__
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.errors import EngineError, UnavailableError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.graph import SegmentationGraph

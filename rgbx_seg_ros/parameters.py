@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field, fields
 import math
 
-from rgbx_seg_ros.card import X_KINDS, X_NORMALIZATIONS
+from rgbx_seg_ros.cards.card import X_KINDS, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.health import POLICIES

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import math
 
 import numpy as np
-from rgbx_seg_ros.card import Card, Window
+from rgbx_seg_ros.cards.card import Card, Window
+from rgbx_seg_ros.cards.labels import LabelSet
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.labels import LabelSet
 from rgbx_seg_ros.metrics import mean
 
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 import re
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.checkpoint import BACKBONE, convert_state_dict, our_names, require_fit
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks import build, NETWORKS

@@ -31,10 +31,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags import BagReader, RGB_TOPIC, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages import decode_x, stamp_ns, to_image
+from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir
 from rgbx_seg_ros.ros_runs import (
     ALLOWED_LOSS,
@@ -260,7 +260,7 @@ class _Bench:
         settings, start = self._settings, time.monotonic()
         limits = ('max_age_ms', 'health.dead_ms')
         self._node = self._start(
-            self._stack, 'node', 'rgbx_seg_ros.node', '--ros-args', '--log-level', 'warn',
+            self._stack, 'node', 'rgbx_seg_ros.node.node', '--ros-args', '--log-level', 'warn',
             '-r', f'__ns:=/{self._space}', '-p', f'model:={settings.model}',
             '-p', f'engine:={settings.engine}', '-p', f'device:={settings.device}',
             # A slow model shall be measured as well, pauses between two runs are no failure of a

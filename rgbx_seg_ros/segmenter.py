@@ -7,7 +7,7 @@ import time
 import warnings
 
 import numpy as np
-from rgbx_seg_ros.card import Card, load_card
+from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.engines import open_engine
 from rgbx_seg_ros.frames import check_rgb, check_x, x_range
 from rgbx_seg_ros.networks import NETWORKS

@@ -18,7 +18,7 @@ from pathlib import Path
 import warnings
 
 import numpy as np
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames import given_range
 from rgbx_seg_ros.graph import Normalize

@@ -5,7 +5,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.errors import DataError, FrameError
 from rgbx_seg_ros.frames import check_x, to_batch
 from rgbx_seg_ros.graph import SegmentationGraph

@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from rgbx_seg_ros.card import XInput
+from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.frames import given_range, is_valid, measured_range, regular_sample
 

@@ -29,10 +29,11 @@ import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.publisher import Publisher
-from rgbx_seg_ros import engines, node
-from rgbx_seg_ros.diagnostics import from_array
+from rgbx_seg_ros import engines
 from rgbx_seg_ros.messages import stamp_ns
-from rgbx_seg_ros.worker import NewestWorker
+from rgbx_seg_ros.node import node
+from rgbx_seg_ros.node.diagnostics import from_array
+from rgbx_seg_ros.node.worker import NewestWorker
 from sensor_msgs.msg import Image
 from soak import camera_frames, MASK, process_of, QuickEngine, SHOWN
 from support.ros_stage import header, next_domain, Stage

@@ -59,7 +59,8 @@ def run_node(path, *arguments):
     for name in ('rclpy.executors', 'rclpy.lifecycle', 'sensor_msgs.msg', 'diagnostic_msgs.msg'):
         import_module(name)
     note('import rclpy and messages')
-    from rgbx_seg_ros import engines, node
+    from rgbx_seg_ros import engines
+    from rgbx_seg_ros.node import node
     note('import the package, OpenCV')
     noted(node.rclpy, 'init', 'rclpy.init')
     noted(node.SegNode, '__init__', 'node and parameters')

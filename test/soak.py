@@ -24,10 +24,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
-from rgbx_seg_ros import engines, node
+from rgbx_seg_ros import engines
 from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.messages import stamp_ns, to_image
+from rgbx_seg_ros.node import node
+from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import share_dir
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header

@@ -18,7 +18,7 @@ from rgbx_seg_ros.benchmark import (
     with_weights,
 )
 from rgbx_seg_ros.benchmark_page import page
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.cache import cache_dir
 from rgbx_seg_ros.errors import ParameterError

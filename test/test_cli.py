@@ -130,7 +130,7 @@ def test_without_ros_the_demo_tells_how_to_get_it(name, command, monkeypatch):
 
     monkeypatch.setattr(sys, 'meta_path', [NotInstalled, *sys.meta_path])
     for module in list(sys.modules):
-        if f'{module}.'.startswith((f'{name}.', 'rgbx_seg_ros.demo.', 'rgbx_seg_ros.messages.')):
+        if f'{module}.'.startswith((f'{name}.', 'rgbx_seg_ros.node.', 'rgbx_seg_ros.messages.')):
             monkeypatch.delitem(sys.modules, module)
     code, out, err = command('demo', '--out', '/nowhere', '--help')
     if code == 0:
@@ -167,5 +167,5 @@ def test_a_reader_that_goes_away_is_no_error(arguments):
 def test_ctrl_c_ends_without_a_traceback(command, monkeypatch):
     def interrupt(args):
         raise KeyboardInterrupt
-    monkeypatch.setattr('rgbx_seg_ros.models.main', interrupt)
+    monkeypatch.setattr('rgbx_seg_ros.cards.listing.main', interrupt)
     assert command('models') == (130, '', '')

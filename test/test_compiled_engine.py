@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.compiled_files import CompiledModel
 from rgbx_seg_ros.engines import background, compiled_engine
 from rgbx_seg_ros.engines import cache as engine_cache

@@ -4,7 +4,7 @@
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import torch_engine
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.engines.torch_engine import TorchEngine

@@ -8,7 +8,7 @@ import re
 
 import pytest
 from rgbx_seg_ros.__main__ import COMMANDS
-from rgbx_seg_ros.card import list_cards
+from rgbx_seg_ros.cards.card import list_cards
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.roofline import count_macs
 import torch

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 from rgbx_seg_ros.__main__ import parse
-from rgbx_seg_ros.card import list_cards
+from rgbx_seg_ros.cards.card import list_cards
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.train import load_config, train
 from rgbx_seg_ros.train_config import TrainConfig

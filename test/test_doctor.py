@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from rgbx_seg_ros import doctor, doctor_engines
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.cache import cache_dir
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine

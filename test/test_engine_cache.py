@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import cache
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.model_files import FrameKind

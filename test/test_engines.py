@@ -4,7 +4,7 @@
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.checkpoint import load_weights, save_weights, sha256
 from rgbx_seg_ros.engines import ENGINES, open_engine, torch_engine
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError

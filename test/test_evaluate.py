@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card, Window
+from rgbx_seg_ros.cards.card import load_card, Window
 from rgbx_seg_ros.datasets import DATASETS, FolderDataset, open_dataset
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros import export as verb
-from rgbx_seg_ros.card import Card, load_card, Onnx, RgbInput, XInput
+from rgbx_seg_ros.cards.card import Card, load_card, Onnx, RgbInput, XInput
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.fields import from_mapping

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import X_NORMALIZATIONS, XInput
+from rgbx_seg_ros.cards.card import X_NORMALIZATIONS, XInput
 from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.frames import check_rgb, check_x, to_batch, x_range, X_TYPES
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.frames import to_batch, x_range

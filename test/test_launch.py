@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import share_dir
 import yaml

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError
-from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.metrics import (
     BOUNDARY_TOLERANCE,
     BoundaryScore,

@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import background, onnx_engine
 from rgbx_seg_ros.engines import cache as engine_cache
 from rgbx_seg_ros.engines.cache import cache_dir, checksum_path, is_intact

@@ -92,7 +92,7 @@ def test_the_engines_that_can_be_chosen_are_those_that_exist():
 
 def test_the_policies_that_can_be_chosen_are_those_that_exist():
     pytest.importorskip('rclpy', reason='sync needs rclpy')
-    from rgbx_seg_ros.sync import POLICIES
+    from rgbx_seg_ros.node.sync import POLICIES
     assert SPECS['sync.policy'].metadata['allowed'] == tuple(POLICIES)
 
 

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.checkpoint import convert_state_dict
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build, NETWORKS

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card, Onnx
+from rgbx_seg_ros.cards.card import load_card, Onnx
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.model_files import FrameKind

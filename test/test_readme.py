@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.parameters import markdown_table

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.frames import x_range, X_TYPES
 from rgbx_seg_ros.graph import Normalize

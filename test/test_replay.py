@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
 from rgbx_seg_ros.bags import BagReader, BagWriter, image_message, STORAGES, String
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.labels import UNLABELED
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.metrics import ConfusionMatrix

@@ -12,11 +12,11 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.evaluate import Evaluation, Part
-from rgbx_seg_ros.labels import LabelClass, LabelSet
 from rgbx_seg_ros.protocols import PROTOCOLS
 from rgbx_seg_ros.report import Gallery, provenance, write_report
 from rgbx_seg_ros.segmenter import Segmenter

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import XInput
+from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.rig import Rig

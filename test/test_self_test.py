@@ -5,7 +5,7 @@
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import CardError, DataError, EngineError
 from rgbx_seg_ros.golden import freeze
 from rgbx_seg_ros.segmenter import Segmenter

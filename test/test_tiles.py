@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.tiles import segment_tiles, window_starts

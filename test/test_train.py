@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros import train as module
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.checkpoint import load_weights, save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, EngineError

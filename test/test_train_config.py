@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.losses import Objective

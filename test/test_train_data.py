@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.augment import Augment
-from rgbx_seg_ros.card import load_card
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset, Sample
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.processes import Processes

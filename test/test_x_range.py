@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.card import load_card, XInput
+from rgbx_seg_ros.cards.card import load_card, XInput
 from rgbx_seg_ros.engines import open_engine
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.frames import x_range

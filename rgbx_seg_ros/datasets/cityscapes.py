@@ -12,9 +12,9 @@ As downloaded, from leftImg8bit_trainvaltest, gtFine_trainvaltest and disparity_
 pixels, 0 no measurement. The labels of the test split are not public: its frames have none.
 """
 
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import classes, PairedDataset
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.labels import UNLABELED
 
 _STORED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Stored id of each class; the other ids, 0 to 33, are left out of training and scores."""

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rgbx_seg_ros.card import X_KINDS
+from rgbx_seg_ros.cards.card import X_KINDS
+from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets.base import Files, PairedDataset
 from rgbx_seg_ros.datasets.files import images_in
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
-from rgbx_seg_ros.labels import LabelClass, LabelSet, UNLABELED
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
 DESCRIPTION = 'dataset.yaml'

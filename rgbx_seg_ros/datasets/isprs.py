@@ -18,10 +18,10 @@ import contextlib
 import warnings
 
 import numpy as np
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import classes, Files, PairedDataset
 from rgbx_seg_ros.datasets.files import first_folder
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.labels import UNLABELED
 
 _BLOCK_ROWS = 512
 _NOTHING = 254  # in the table below: magenta, which stands for nothing

@@ -17,9 +17,9 @@ from functools import cached_property
 import zlib
 
 import numpy as np
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import classes, Files, PairedDataset
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.labels import UNLABELED
 
 _NAMES = (
     'wall', 'floor', 'cabinet', 'bed', 'chair', 'sofa', 'table', 'door', 'window', 'bookshelf',

@@ -15,9 +15,9 @@ numbers of pairs, 344 and 50, are those that papers state. Check the order of th
 contact sheet.
 """
 
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import classes, PairedDataset
 from rgbx_seg_ros.datasets.files import first_folder
-from rgbx_seg_ros.labels import UNLABELED
 
 
 class ZjuRgbP(PairedDataset):

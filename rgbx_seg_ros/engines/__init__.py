@@ -10,7 +10,7 @@ uint8, and behind them the fused image, (H, W, 3) uint8 in RGB, of a network tha
 `device` says in words where it runs.
 """
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine

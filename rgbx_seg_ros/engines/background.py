@@ -15,7 +15,7 @@ import warnings
 import weakref
 
 import numpy as np
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.cache import (
     cached_kinds,
     cached_path,

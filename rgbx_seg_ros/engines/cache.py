@@ -24,7 +24,7 @@ import tempfile
 import time
 
 import rgbx_seg_ros
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.compiled_files import write_compiled
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine

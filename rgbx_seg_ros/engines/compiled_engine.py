@@ -4,7 +4,7 @@
 
 import hashlib
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.compiled_files import check_compiler, CompiledModel
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
 from rgbx_seg_ros.engines.cache import COMPILED

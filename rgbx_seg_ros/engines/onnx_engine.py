@@ -8,7 +8,7 @@ Where the card names a file for the frames that come, it takes the place of one 
 
 import warnings
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
 from rgbx_seg_ros.engines.cache import cache_dir, ONNX, tensorrt_path

@@ -6,7 +6,7 @@ from pathlib import Path
 import re
 import warnings
 
-from rgbx_seg_ros.card import Card
+from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.checkpoint import load_into, load_weights, sha256
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError

@@ -9,7 +9,7 @@ one, from the encoded labels with noise of a random amount.
 
 from collections import OrderedDict
 
-from rgbx_seg_ros.labels import UNLABELED
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.networks.layers import at_least_float32, check_inputs, resize, without_autocast
 from rgbx_seg_ros.networks.training import TrainingOutputs
 import torch

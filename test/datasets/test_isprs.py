@@ -5,10 +5,10 @@
 import cv2
 import numpy as np
 import pytest
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import open_dataset
 from rgbx_seg_ros.datasets.isprs import Potsdam, Vaihingen
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.labels import UNLABELED
 from support.dataset_trees import potsdam, vaihingen, write
 
 pytest.importorskip('rasterio', reason='aerial tiles need rasterio')

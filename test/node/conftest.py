@@ -45,7 +45,7 @@ def warnings(capfd):
 def make_node(stage, engine, tiny_card):
     """Give a function that makes a node with the parameters given, spinning on its own thread."""
     from rclpy.parameter import Parameter
-    from rgbx_seg_ros.node import SegNode
+    from rgbx_seg_ros.node.node import SegNode
     nodes = []
 
     def make(start=True, **parameters):

@@ -96,7 +96,7 @@ def _signal_once(model, state, with_signal, share):
     domain = next_domain()
     active = state.startswith('active')
     process = NodeProcess(
-        domain, [sys.executable, '-m', 'rgbx_seg_ros.node'],
+        domain, [sys.executable, '-m', 'rgbx_seg_ros.node.node'],
         {'model': model, 'autostart': active or state == 'starting up', 'health.frozen_ms': 0.0,
          'health.saturated_share': 1.0})
     stage = Stage(domain)

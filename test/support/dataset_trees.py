@@ -9,9 +9,9 @@ name, the Sample.
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, Sample
 from rgbx_seg_ros.datasets.cityscapes import Cityscapes
-from rgbx_seg_ros.labels import UNLABELED
 
 SIZE = (32, 48)
 

@@ -29,20 +29,20 @@ from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES
-from rgbx_seg_ros.inputs import Input
 from rgbx_seg_ros.messages import raw_pixels, stamp_ns
-from rgbx_seg_ros.node_parameters import NodeParameters
+from rgbx_seg_ros.node.inputs import Input
+from rgbx_seg_ros.node.outputs import Outputs
+from rgbx_seg_ros.node.pipeline import Frame, Job, Pipeline
+from rgbx_seg_ros.node.ros_parameters import NodeParameters
+from rgbx_seg_ros.node.sync import make_synchronizer
+from rgbx_seg_ros.node.worker import NewestWorker
 from rgbx_seg_ros.node_report import Assessor, NodeReport
-from rgbx_seg_ros.outputs import Outputs
 from rgbx_seg_ros.pairing import PairingSettings
-from rgbx_seg_ros.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.self_test import self_test
-from rgbx_seg_ros.sync import make_synchronizer
 from rgbx_seg_ros.telemetry import Telemetry
-from rgbx_seg_ros.worker import NewestWorker
 
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS

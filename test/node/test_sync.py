@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.node.sync import make_synchronizer, POLICIES
 from rgbx_seg_ros.pairing import DROP_REASONS, Pairer, PairingSettings
-from rgbx_seg_ros.sync import make_synchronizer, POLICIES
 from support.pairing_streams import (
     always,
     arriving,

@@ -14,9 +14,9 @@ from pathlib import Path
 import re
 import shlex
 
+from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.errors import CardError, RgbxSegError, WeightsError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
-from rgbx_seg_ros.labels import LabelClass, LabelSet
 from rgbx_seg_ros.resources import share_dir
 
 X_KINDS = ('thermal', 'depth', 'polarization', 'dsm')

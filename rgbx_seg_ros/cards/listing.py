@@ -8,7 +8,7 @@ import shlex
 import sys
 import textwrap
 
-from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.cards.card import list_cards, load_card
 
 _WIDTH = 79
 _X_RANGE = {

@@ -8,7 +8,7 @@ import re
 import shlex
 
 import pytest
-from rgbx_seg_ros.card import list_cards, load_card, models_dir, Onnx, X_NORMALIZATIONS
+from rgbx_seg_ros.cards.card import list_cards, load_card, models_dir, Onnx, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build, NETWORKS
 import torch

@@ -8,8 +8,8 @@ import pickle
 
 import numpy as np
 import pytest
+from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.errors import CardError
-from rgbx_seg_ros.labels import LabelClass, LabelSet, UNLABELED
 
 LABELS = LabelSet([LabelClass(0, 'background', (9, 8, 7)), LabelClass(1, 'car', (30, 120, 255)),
                    LabelClass(2, 'person', (255, 60, 40))])

@@ -5,7 +5,7 @@
 import shlex
 
 import pytest
-from rgbx_seg_ros.card import list_cards, load_card
+from rgbx_seg_ros.cards.card import list_cards, load_card
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ class Process:
     def __init__(self, domain, *arguments):
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'OMP_NUM_THREADS': '1'}
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'rgbx_seg_ros.node', '--ros-args', *arguments],
+            [sys.executable, '-m', 'rgbx_seg_ros.node.node', '--ros-args', *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
             # A shell that started the tests in the background has switched Ctrl-C off for them.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))

@@ -5,7 +5,7 @@
 import threading
 
 import pytest
-from rgbx_seg_ros.worker import NewestWorker
+from rgbx_seg_ros.node.worker import NewestWorker
 
 PATIENCE_S = 20
 

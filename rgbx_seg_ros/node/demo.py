@@ -27,11 +27,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros import bags
 from rgbx_seg_ros.bags import BagReader, BagWriter, image_message
 from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.diagnostics import from_array
 from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.images import write_image
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
+from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
@@ -154,7 +154,7 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
     log = out / 'node.log'
     with log.open('w', encoding='utf-8') as file:
         node = subprocess.Popen(
-            [sys.executable, '-m', 'rgbx_seg_ros.node', '--ros-args',
+            [sys.executable, '-m', 'rgbx_seg_ros.node.node', '--ros-args',
              '-p', f'model:={model}', '-p', f'device:={device}',
              # A large model on a slow machine is late, and shall be seen nevertheless.
              '-p', 'max_age_ms:=600000.0', '-p', 'health.dead_ms:=600000.0'],
