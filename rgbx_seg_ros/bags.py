@@ -19,7 +19,7 @@ import sqlite3
 import numpy as np
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.messages import to_image
+from rgbx_seg_ros.messages.images import to_image
 
 try:
     from rosbags import interfaces as bag_types

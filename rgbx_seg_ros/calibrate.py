@@ -14,7 +14,7 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
 from rgbx_seg_ros.frames import check_x
 from rgbx_seg_ros.images import write_image
-from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.registration import Homography, Registration
 import yaml

@@ -32,7 +32,7 @@ from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
 from rgbx_seg_ros.evaluate import Evaluation, Part
 from rgbx_seg_ros.frames import check_x
-from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns, to_image
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.metrics import Tally
 from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.protocols import PROTOCOLS

@@ -30,7 +30,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.publisher import Publisher
 from rgbx_seg_ros import engines
-from rgbx_seg_ros.messages import stamp_ns
+from rgbx_seg_ros.messages.images import stamp_ns
 from rgbx_seg_ros.node import node
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.node.worker import NewestWorker

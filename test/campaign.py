@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
-from rgbx_seg_ros.messages import decode_rgb, decode_x
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from support.campaign_processes import PROCESS_SCENARIOS, process_table
 from support.campaign_rig import BITS, Gone, PERIOD_S, Rig, Row, SIZE

@@ -26,7 +26,7 @@ from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rgbx_seg_ros import engines
 from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.messages import stamp_ns, to_image
+from rgbx_seg_ros.messages.images import stamp_ns, to_image
 from rgbx_seg_ros.node import node
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import share_dir

@@ -19,7 +19,7 @@ from rgbx_seg_ros.bags import (
     String,
 )
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores

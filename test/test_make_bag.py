@@ -14,7 +14,7 @@ from rgbx_seg_ros.bags import BagReader, LABEL_TOPIC, RGB_TOPIC, STORAGES, X_TOP
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.make_bag import make_bag, START_NS
-from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 
 H, W = 12, 16
 NAMES = ['a', 'b', 'c', 'd', 'e', 'f']

@@ -17,7 +17,7 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.make_bag import make_bag
-from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.replay import replay
 from rgbx_seg_ros.segmenter import Segmenter

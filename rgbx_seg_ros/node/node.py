@@ -29,7 +29,7 @@ from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES
-from rgbx_seg_ros.messages import raw_pixels, stamp_ns
+from rgbx_seg_ros.messages.images import raw_pixels, stamp_ns
 from rgbx_seg_ros.node.inputs import Input
 from rgbx_seg_ros.node.outputs import Outputs
 from rgbx_seg_ros.node.pipeline import Frame, Job, Pipeline

@@ -10,7 +10,7 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError, MessageError
 from rgbx_seg_ros.frames import check_x
-from rgbx_seg_ros.messages import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmentation, Segmenter

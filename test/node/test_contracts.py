@@ -26,7 +26,7 @@ from rclpy.qos import (  # noqa: E402
 )
 from rgbx_seg_ros.cards.card import load_card  # noqa: E402
 from rgbx_seg_ros.cards.labels import UNLABELED  # noqa: E402
-from rgbx_seg_ros.messages import stamp_ns, to_image  # noqa: E402
+from rgbx_seg_ros.messages.images import stamp_ns, to_image  # noqa: E402
 from rgbx_seg_ros.node.outputs import label_info  # noqa: E402
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
+from rgbx_seg_ros.messages.images import decode_x, stamp_ns  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from support.node_stage import RGB, X  # noqa: E402,I100
 
@@ -32,7 +32,7 @@ class Cameras:
         self._thread.start()
 
     def _run(self):
-        from rgbx_seg_ros.messages import to_image
+        from rgbx_seg_ros.messages.images import to_image
         from support.ros_stage import header
         while not self._stop.wait(PERIOD_S):
             stamp = self.stage.stamp()

@@ -15,7 +15,7 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.cards.card import load_card  # noqa: E402
 from rgbx_seg_ros.cards.labels import LabelSet  # noqa: E402
-from rgbx_seg_ros.messages import decode_x, stamp_ns  # noqa: E402
+from rgbx_seg_ros.messages.images import decode_x, stamp_ns  # noqa: E402
 from rgbx_seg_ros.node.outputs import label_info  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402

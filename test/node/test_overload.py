@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
-from rgbx_seg_ros.messages import stamp_ns  # noqa: E402
+from rgbx_seg_ros.messages.images import stamp_ns  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from support.node_stage import diagnostics  # noqa: E402
 

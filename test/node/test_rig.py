@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
-from rgbx_seg_ros.messages import decode_x, to_image  # noqa: E402,I100
+from rgbx_seg_ros.messages.images import decode_x, to_image  # noqa: E402,I100
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from support.node_stage import diagnostics, RGB, stamps, X  # noqa: E402

@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rgbx_seg_ros import engines
-from rgbx_seg_ros.messages import decode_x, ENCODINGS, to_image
+from rgbx_seg_ros.messages.images import decode_x, ENCODINGS, to_image
 from rgbx_seg_ros.node import node
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.pairing import CLOCK_SETTLE_NS, DROP_REASONS

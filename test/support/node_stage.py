@@ -5,7 +5,7 @@
 import time
 
 import numpy as np
-from rgbx_seg_ros.messages import stamp_ns
+from rgbx_seg_ros.messages.images import stamp_ns
 
 RGB = np.full((48, 64, 3), 100, np.uint8)
 X = np.zeros((48, 64), np.uint8)

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402 the middleware reads its environment when it is
 import rclpy  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from rgbx_seg_ros.messages import to_image  # noqa: E402
+from rgbx_seg_ros.messages.images import to_image  # noqa: E402
 from rgbx_seg_ros.resources import use_fastdds_profile  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402

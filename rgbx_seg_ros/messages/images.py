@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from rgbx_seg_ros.compressed import check_size, decode_file, is_jpeg
 from rgbx_seg_ros.errors import MessageError
+from rgbx_seg_ros.messages.compressed import check_size, decode_file, is_jpeg
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200

@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
-from rgbx_seg_ros import compressed
 from rgbx_seg_ros.errors import MessageError, ParameterError
-from rgbx_seg_ros.messages import decode_rgb, decode_x, ENCODINGS, raw_pixels, stamp_ns
+from rgbx_seg_ros.messages import compressed
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, ENCODINGS, raw_pixels, stamp_ns
 from rgbx_seg_ros.registration import Camera
 from support.message_flavours import bags_header, encode, STORE, TYPES
 

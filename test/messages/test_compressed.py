@@ -10,9 +10,9 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.compressed import MAX_PIXELS
 from rgbx_seg_ros.errors import MessageError
-from rgbx_seg_ros.messages import decode_rgb, decode_x
+from rgbx_seg_ros.messages.compressed import MAX_PIXELS
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x
 from support.message_flavours import encode, FLAVOURS, Rosbags
 
 RNG = np.random.default_rng(0)
@@ -266,7 +266,8 @@ def test_a_file_of_countless_parts_is_refused_in_no_time(data, said):
 
 GREED = """
 import sys, types
-from rgbx_seg_ros import errors, messages
+from rgbx_seg_ros import errors
+from rgbx_seg_ros.messages import images as messages
 decode = getattr(messages, sys.argv[1])
 message = types.SimpleNamespace(format='', data=sys.stdin.buffer.read())
 def peak():

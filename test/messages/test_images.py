@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import MessageError
-from rgbx_seg_ros.messages import decode_rgb, decode_x, ENCODINGS, stamp_ns, to_image
+from rgbx_seg_ros.messages.images import decode_rgb, decode_x, ENCODINGS, stamp_ns, to_image
 from support.message_flavours import (
     bags_header,
     FLAVOURS,
