@@ -15,8 +15,8 @@ from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterEr
 from rgbx_seg_ros.frames import check_x
 from rgbx_seg_ros.images import write_image
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
-from rgbx_seg_ros.pairing import Pairer, PairingSettings
 from rgbx_seg_ros.registration import Homography, Registration
+from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 import yaml
 
 _LATENESS_NS = 500_000_000

@@ -27,7 +27,7 @@ import zlib
 import numpy as np
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.pairing import CLOCK_JUMP_NS
+from rgbx_seg_ros.sync.pairing import CLOCK_JUMP_NS
 
 STATES = {
     'ok': 'frames come as they usually do',

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from rgbx_seg_ros.health import FAILED, MODES, STATES
-from rgbx_seg_ros.pairing import DROP_REASONS
+from rgbx_seg_ros.sync.pairing import DROP_REASONS
 from rgbx_seg_ros.telemetry import QUANTITIES, SHARES
 
 DROPS = {

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import message_filters
 from rclpy.time import Time
 from rgbx_seg_ros.node.sync import make_synchronizer
-from rgbx_seg_ros.pairing import PairingSettings
+from rgbx_seg_ros.sync.pairing import PairingSettings
 from support.pairing_streams import MS, periodic, play, S, stamps
 
 SECONDS = 10

@@ -37,11 +37,11 @@ from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
 from rgbx_seg_ros.node_report import Assessor, NodeReport
-from rgbx_seg_ros.pairing import PairingSettings
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.self_test import self_test
+from rgbx_seg_ros.sync.pairing import PairingSettings
 from rgbx_seg_ros.telemetry import Telemetry
 
 _NS_PER_MS = 1_000_000

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.pairing import Pair, Pairer, PairingSettings, Synchronizer
+from rgbx_seg_ros.sync.pairing import Pair, Pairer, PairingSettings, Synchronizer
 
 _STAMP_RANGE_NS = 2**31 * 1_000_000_000
 """The seconds of a stamp are an int32, and message_filters takes none below 0."""

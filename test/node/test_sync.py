@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import pytest
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.node.sync import make_synchronizer, POLICIES
-from rgbx_seg_ros.pairing import DROP_REASONS, Pairer, PairingSettings
+from rgbx_seg_ros.sync.pairing import DROP_REASONS, Pairer, PairingSettings
 from support.pairing_streams import (
     always,
     arriving,

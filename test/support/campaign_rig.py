@@ -25,7 +25,7 @@ from rgbx_seg_ros import engines
 from rgbx_seg_ros.messages.images import decode_x, ENCODINGS, to_image
 from rgbx_seg_ros.node import node
 from rgbx_seg_ros.node.diagnostics import from_array
-from rgbx_seg_ros.pairing import CLOCK_SETTLE_NS, DROP_REASONS
+from rgbx_seg_ros.sync.pairing import CLOCK_SETTLE_NS, DROP_REASONS
 from sensor_msgs.msg import CameraInfo, Image
 from support.ros_stage import header, next_domain, Stage
 

@@ -3,7 +3,7 @@
 """Streams of frames on a fake clock, for the tests of pairing."""
 
 from hypothesis import settings
-from rgbx_seg_ros.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 
 MS = 1_000_000
 S = 1_000_000_000

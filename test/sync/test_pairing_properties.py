@@ -8,7 +8,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rgbx_seg_ros.pairing import (
+from rgbx_seg_ros.sync.pairing import (
     CLOCK_JUMP_NS,
     CLOCK_SETTLE_NS,
     DROP_REASONS,

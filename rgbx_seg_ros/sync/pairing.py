@@ -30,7 +30,7 @@ import math
 from typing import Any, NamedTuple
 
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.periods import PeriodEstimator
+from rgbx_seg_ros.sync.periods import PeriodEstimator
 
 DROP_REASONS = {
     'rgb_no_partner': 'RGB frame without an X frame within the slop, or none is left for it: '

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.pairing import Pairer, PairingSettings
-from rgbx_seg_ros.periods import FEWEST, LONGEST_NS, PeriodEstimator, WINDOW
+from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.sync.periods import FEWEST, LONGEST_NS, PeriodEstimator, WINDOW
 from support.pairing_reference import closest_first
 from support.pairing_streams import always, FOREVER, MS, periodic, play, S, stamps
 

@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.pairing import (
+from rgbx_seg_ros.sync.pairing import (
     CLOCK_SETTLE_NS,
     PairingSettings,
 )
