@@ -16,13 +16,13 @@ from rgbx_seg_ros.cards.card import Card, load_card, Onnx, RgbInput, XInput
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.folding import fold
 from rgbx_seg_ros.frames import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.model_files import card_text, Difference, FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS, resnet
 from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
+from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.segmenter import Segmenter

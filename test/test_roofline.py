@@ -4,8 +4,8 @@
 
 import pytest
 from rgbx_seg_ros import roofline
-from rgbx_seg_ros.folding import fold
 from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.roofline import count_macs, Peaks
 import torch
 from torch import nn

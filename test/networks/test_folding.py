@@ -5,9 +5,9 @@
 import copy
 
 import pytest
-from rgbx_seg_ros.folding import fold
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.convnextv2 import Block
+from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.networks.layers import CrossModalAttention, ResizedSum
 from rgbx_seg_ros.networks.ms_irtnet import GlobalWeightedInteraction, MLPDecoder
 from rgbx_seg_ros.networks.rxssnet import ProgressiveDecoder
