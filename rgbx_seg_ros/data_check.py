@@ -13,7 +13,7 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import write_image
+from rgbx_seg_ros.frames.images import write_image
 from tqdm import tqdm
 
 _MOST_PROBLEMS = 20

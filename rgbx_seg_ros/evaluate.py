@@ -28,7 +28,7 @@ from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
-from rgbx_seg_ros.images import read_image, write_image
+from rgbx_seg_ros.frames.images import read_image, write_image
 from rgbx_seg_ros.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.processes import joined, Processes
 from rgbx_seg_ros.protocols import Protocol, PROTOCOLS

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import read_image, read_rgb
+from rgbx_seg_ros.frames.images import read_image, read_rgb
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.self_test import Golden, MIN_PIXELS, save_golden
 

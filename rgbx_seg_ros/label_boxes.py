@@ -15,7 +15,7 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import write_image
+from rgbx_seg_ros.frames.images import write_image
 from tqdm import tqdm
 
 _MARGIN = 1 / 3

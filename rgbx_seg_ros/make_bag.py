@@ -18,7 +18,7 @@ from rgbx_seg_ros.bags import (
 )
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.images import read_image
+from rgbx_seg_ros.frames.images import read_image
 
 START_NS = 1_700_000_000 * 1_000_000_000
 """Stamp of the first RGB frame: fixed, so that the same command writes the same bag."""

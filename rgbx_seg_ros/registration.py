@@ -14,7 +14,7 @@ import math
 import cv2
 import numpy as np
 from rgbx_seg_ros.errors import FrameError, ParameterError
-from rgbx_seg_ros.frames import check_x
+from rgbx_seg_ros.frames.raw import check_x
 
 DISTORTION_MODELS = {
     # name in a CameraInfo: numbers of coefficients that OpenCV's model of it takes

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.engines import open_engine
-from rgbx_seg_ros.frames import check_rgb, check_x, x_range
+from rgbx_seg_ros.frames.raw import check_rgb, check_x, x_range
 from rgbx_seg_ros.networks import NETWORKS
 
 

@@ -20,7 +20,7 @@ import warnings
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.frames import given_range
+from rgbx_seg_ros.frames.raw import given_range
 from rgbx_seg_ros.graph import Normalize
 import torch
 from torch import nn

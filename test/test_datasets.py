@@ -13,7 +13,7 @@ from rgbx_seg_ros.cards.card import list_cards, load_card, X_KINDS
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.frames import check_rgb, check_x
+from rgbx_seg_ros.frames.raw import check_rgb, check_x
 from support.dataset_trees import shifted, TREES, write
 
 ROOT = Path(__file__).parents[1]

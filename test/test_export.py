@@ -16,7 +16,7 @@ from rgbx_seg_ros.cards.card import Card, load_card, Onnx, RgbInput, XInput
 from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.frames import to_batch
+from rgbx_seg_ros.frames.raw import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.model_files import card_text, Difference, FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS, resnet

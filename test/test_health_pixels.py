@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.frames.images import read_image
 from rgbx_seg_ros.health import fingerprint, HealthSettings, saturation
-from rgbx_seg_ros.images import read_image
 
 DEMO = Path(__file__).parents[1] / 'demo'
 FRAMES = {f'{path.parent.name}/{path.stem}': path

@@ -5,7 +5,7 @@
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.images import read_image
+from rgbx_seg_ros.frames.images import read_image
 from rgbx_seg_ros.label_boxes import label_boxes
 
 BOX = (2, 0.5, 0.5, 0.25, 0.5)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import read_image, read_rgb, write_image
+from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.segmenter import Segmenter
 
 

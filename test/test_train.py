@@ -12,7 +12,7 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.checkpoint import load_weights, save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, EngineError
-from rgbx_seg_ros.frames import to_batch, x_range
+from rgbx_seg_ros.frames.raw import to_batch, x_range
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.metrics import ConfusionMatrix

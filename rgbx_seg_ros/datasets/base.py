@@ -11,7 +11,7 @@ from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets.files import images_in, listed_names, read_ids
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.images import read_image, read_rgb
+from rgbx_seg_ros.frames.images import read_image, read_rgb
 
 _NO_CLASS = 256  # in a table of ids: this id must not occur
 _PACK = np.array([1 << 16, 1 << 8, 1], np.int32)  # a colour in one number

@@ -9,7 +9,7 @@ import zlib
 import cv2
 import numpy as np
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import read_image
+from rgbx_seg_ros.frames.images import read_image
 
 ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 _PNG = b'\x89PNG\r\n\x1a\n'

@@ -8,7 +8,7 @@ import pytest
 from rgbx_seg_ros.datasets import FolderDataset, open_dataset
 from rgbx_seg_ros.datasets.folder import X_FOLDERS
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.images import read_rgb
+from rgbx_seg_ros.frames.images import read_rgb
 import yaml
 
 

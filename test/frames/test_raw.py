@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import X_NORMALIZATIONS, XInput
 from rgbx_seg_ros.errors import CardError, FrameError
-from rgbx_seg_ros.frames import check_rgb, check_x, to_batch, x_range, X_TYPES
+from rgbx_seg_ros.frames.raw import check_rgb, check_x, to_batch, x_range, X_TYPES
 
 HALF = (0.5, 0.5, 0.5)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.frames import given_range, is_valid, measured_range, regular_sample
+from rgbx_seg_ros.frames.raw import given_range, is_valid, measured_range, regular_sample
 
 MAX_GAP_NS = 3_000_000_000
 """After this long without a frame, or a stamp that goes back, the range starts anew."""

@@ -13,10 +13,10 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card, XInput
 from rgbx_seg_ros.engines import open_engine
 from rgbx_seg_ros.errors import FrameError, ParameterError
-from rgbx_seg_ros.frames import x_range
-from rgbx_seg_ros.x_range import MAX_GAP_NS, RangeTracker
+from rgbx_seg_ros.frames.raw import x_range
+from rgbx_seg_ros.frames.x_range import MAX_GAP_NS, RangeTracker
 
-DEMO = Path(__file__).parents[1] / 'demo'
+DEMO = Path(__file__).parents[2] / 'demo'
 SCENES = sorted(path.stem for path in (DEMO / 'thermal').glob('*.png'))
 FRAME_NS = 33_000_000
 START_NS = 1_700_000_000 * 10**9
