@@ -34,6 +34,7 @@ from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.health.telemetry import SHARES
 from rgbx_seg_ros.model_files import FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.resources import share_dir
@@ -41,7 +42,6 @@ from rgbx_seg_ros.roofline import count_macs, Peaks
 from rgbx_seg_ros.ros_runs import Settings
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.stages import Footprint, measure_footprint, Stages, time_stages
-from rgbx_seg_ros.telemetry import SHARES
 import torch
 from tqdm import tqdm
 

@@ -9,7 +9,7 @@ import math
 from rgbx_seg_ros.cards.card import X_KINDS, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.health import POLICIES
+from rgbx_seg_ros.health.monitor import POLICIES
 
 
 def _parameter(name, default, doc, *, low=None, high=None, allowed=None, runtime=False):

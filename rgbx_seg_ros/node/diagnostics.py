@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rgbx_seg_ros.node_report import DIAGNOSTICS, Level, Status
+from rgbx_seg_ros.health.report import DIAGNOSTICS, Level, Status
 
 
 def to_array(node_name: str, sections: Mapping[str, Status], stamp) -> DiagnosticArray:

@@ -6,9 +6,9 @@ import functools
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.errors import FrameError, MessageError
-from rgbx_seg_ros.health import saturation
+from rgbx_seg_ros.health.monitor import saturation
+from rgbx_seg_ros.health.report import InputReport
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x
-from rgbx_seg_ros.node_report import InputReport
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 try:

@@ -28,7 +28,9 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
-from rgbx_seg_ros.health import fingerprint, Health, HealthSettings, MODES
+from rgbx_seg_ros.health.monitor import fingerprint, Health, HealthSettings, MODES
+from rgbx_seg_ros.health.report import Assessor, NodeReport
+from rgbx_seg_ros.health.telemetry import Telemetry
 from rgbx_seg_ros.messages.images import raw_pixels, stamp_ns
 from rgbx_seg_ros.node.inputs import Input
 from rgbx_seg_ros.node.outputs import Outputs
@@ -36,13 +38,11 @@ from rgbx_seg_ros.node.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
-from rgbx_seg_ros.node_report import Assessor, NodeReport
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.self_test import self_test
 from rgbx_seg_ros.sync.pairing import PairingSettings
-from rgbx_seg_ros.telemetry import Telemetry
 
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS

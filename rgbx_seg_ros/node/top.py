@@ -13,8 +13,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rgbx_seg_ros.errors import ParameterError, RgbxSegError
+from rgbx_seg_ros.health.report import Level, Status
 from rgbx_seg_ros.node.diagnostics import from_array
-from rgbx_seg_ros.node_report import Level, Status
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rich.console import Console, Group
 from rich.live import Live

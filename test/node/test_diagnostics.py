@@ -8,8 +8,8 @@ pytest.importorskip('diagnostic_msgs', reason='needs diagnostic_msgs, from ROS o
 
 from builtin_interfaces.msg import Time  # noqa: E402,I100
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from rgbx_seg_ros.health.report import Assessor, Level, Status  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array, to_array  # noqa: E402
-from rgbx_seg_ros.node_report import Assessor, Level, Status  # noqa: E402
 from support.health_reports import HEALTHY, sample_report  # noqa: E402
 
 

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
+from rgbx_seg_ros.health.report import DIAGNOSTICS, Level  # noqa: E402
+from rgbx_seg_ros.health.telemetry import QUANTITIES  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array  # noqa: E402
-from rgbx_seg_ros.node_report import DIAGNOSTICS, Level  # noqa: E402
-from rgbx_seg_ros.telemetry import QUANTITIES  # noqa: E402
 from support.node_stage import RGB, X  # noqa: E402
 
 

@@ -19,9 +19,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402,I100
+from rgbx_seg_ros.health.report import Assessor, Level, Status  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import to_array  # noqa: E402
 from rgbx_seg_ros.node.top import block, Node, report, screen  # noqa: E402
-from rgbx_seg_ros.node_report import Assessor, Level, Status  # noqa: E402
 from rich.console import Console  # noqa: E402
 from support.health_reports import HEALTHY, sample_report  # noqa: E402
 from support.ros_stage import next_domain, Stage  # noqa: E402

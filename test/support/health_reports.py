@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports of a node for the tests of what is told and shown of them."""
 
-from rgbx_seg_ros.node_report import InputReport, NodeReport
-from rgbx_seg_ros.telemetry import QUANTITIES
+from rgbx_seg_ros.health.report import InputReport, NodeReport
+from rgbx_seg_ros.health.telemetry import QUANTITIES
 
 HEALTHY = {
     'mode': 'fusion',

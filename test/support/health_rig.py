@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two cameras on a fake clock, for the tests of health."""
 
-from rgbx_seg_ros.health import Health, HealthSettings
+from rgbx_seg_ros.health.monitor import Health, HealthSettings
 from support.pairing_streams import MS
 
 

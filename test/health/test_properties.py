@@ -4,7 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rgbx_seg_ros.health import FAILED, MODES, POLICIES, STATES
+from rgbx_seg_ros.health.monitor import FAILED, MODES, POLICIES, STATES
 from support.health_rig import Rig, running
 from support.pairing_streams import always
 

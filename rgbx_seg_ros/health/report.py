@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from rgbx_seg_ros.health import FAILED, MODES, STATES
+from rgbx_seg_ros.health.monitor import FAILED, MODES, STATES
+from rgbx_seg_ros.health.telemetry import QUANTITIES, SHARES
 from rgbx_seg_ros.sync.pairing import DROP_REASONS
-from rgbx_seg_ros.telemetry import QUANTITIES, SHARES
 
 DROPS = {
     **DROP_REASONS,

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.health import FAILED, HealthSettings, MODES, POLICIES, STATES
+from rgbx_seg_ros.health.monitor import FAILED, HealthSettings, MODES, POLICIES, STATES
 from support.health_rig import fail, Rig, running
 
 

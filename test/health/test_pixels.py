@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.errors import FrameError
 from rgbx_seg_ros.frames.images import read_image
-from rgbx_seg_ros.health import fingerprint, HealthSettings, saturation
+from rgbx_seg_ros.health.monitor import fingerprint, HealthSettings, saturation
 
-DEMO = Path(__file__).parents[1] / 'demo'
+DEMO = Path(__file__).parents[2] / 'demo'
 FRAMES = {f'{path.parent.name}/{path.stem}': path
           for kind in ('rgb', 'thermal') for path in sorted((DEMO / kind).iterdir())}
 NIGHT = sorted(name for name in FRAMES if name.startswith('rgb/') and name.endswith('N'))

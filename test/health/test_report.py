@@ -5,9 +5,9 @@
 from dataclasses import replace
 
 import pytest
-from rgbx_seg_ros.health import Health, HealthSettings, STATES
-from rgbx_seg_ros.node_report import Assessor, DIAGNOSTICS, DROPS, Level
-from rgbx_seg_ros.telemetry import Telemetry
+from rgbx_seg_ros.health.monitor import Health, HealthSettings, STATES
+from rgbx_seg_ros.health.report import Assessor, DIAGNOSTICS, DROPS, Level
+from rgbx_seg_ros.health.telemetry import Telemetry
 from support.health_reports import HEALTHY, sample_report
 
 

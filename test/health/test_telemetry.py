@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.telemetry import QUANTITIES, Telemetry, Window
+from rgbx_seg_ros.health.telemetry import QUANTITIES, Telemetry, Window
 
 
 def test_percentiles_are_of_the_newest_values_only():
