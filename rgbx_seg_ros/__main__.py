@@ -14,7 +14,7 @@ from rgbx_seg_ros.errors import RgbxSegError
 COMMANDS = {
     # verb: (module with add_arguments and main, what it does)
     'models': ('cards.listing', 'list the models, or show the card of one'),
-    'import-weights': ('import_weights', 'turn a published checkpoint into weights for a card'),
+    'import-weights': ('weights.convert', 'turn a published checkpoint into weights for a card'),
     'predict': ('predict', 'segment image files'),
     'export': ('export', 'write a model as an ONNX file'),
     'evaluate': ('evaluate', 'score a model on a data set'),

@@ -27,7 +27,6 @@ from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.benchmark_page import page
 from rgbx_seg_ros.cards.card import Card, load_card, RgbInput, Weights, XInput
 from rgbx_seg_ros.cards.labels import LabelClass
-from rgbx_seg_ros.checkpoint import save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
@@ -42,6 +41,7 @@ from rgbx_seg_ros.roofline import count_macs, Peaks
 from rgbx_seg_ros.ros_runs import Settings
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.stages import Footprint, measure_footprint, Stages, time_stages
+from rgbx_seg_ros.weights.checkpoint import save_weights
 import torch
 from tqdm import tqdm
 

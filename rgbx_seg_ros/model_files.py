@@ -17,10 +17,10 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.frames.raw import X_TYPES
+from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
 from torch import nn
 import yaml

@@ -23,11 +23,11 @@ from jinja2 import Environment, StrictUndefined
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
-from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.report_page import HISTOGRAM, PAGE, RELIABILITY
 from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
 
 _WIDTH = 320  # of a picture, in pixels

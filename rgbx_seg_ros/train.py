@@ -17,7 +17,6 @@ import time
 import numpy as np
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
-from rgbx_seg_ros.checkpoint import save_weights, sha256, start_from
 from rgbx_seg_ros.datasets import open_dataset
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import CardError, DataError
@@ -32,6 +31,7 @@ from rgbx_seg_ros.train_data import Crops, load_parts, Plan
 from rgbx_seg_ros.train_log import TrainLog
 from rgbx_seg_ros.train_state import LAST, not_this_training, read_state, write_file, write_state
 from rgbx_seg_ros.validation import PRESENT, validate
+from rgbx_seg_ros.weights.checkpoint import save_weights, sha256, start_from
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel

@@ -47,8 +47,8 @@ def write_card(tmp_path, card_content):
 @pytest.fixture(scope='session')
 def tiny_card(tmp_path_factory):
     """Return the path of a card with weights, which are random and always the same."""
-    from rgbx_seg_ros.checkpoint import save_weights
     from rgbx_seg_ros.networks import build
+    from rgbx_seg_ros.weights.checkpoint import save_weights
     import torch
 
     folder = tmp_path_factory.mktemp('models')

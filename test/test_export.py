@@ -13,7 +13,6 @@ import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros import export as verb
 from rgbx_seg_ros.cards.card import Card, load_card, Onnx, RgbInput, XInput
-from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.frames.raw import to_batch
@@ -26,6 +25,7 @@ from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.weights.checkpoint import sha256
 from support.fill import fill
 from support.trials import COMPACT, TRIALS
 import torch

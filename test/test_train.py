@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rgbx_seg_ros import train as module
 from rgbx_seg_ros.cards.card import load_card
-from rgbx_seg_ros.checkpoint import load_weights, save_weights
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.frames.raw import to_batch, x_range
@@ -21,6 +20,7 @@ from rgbx_seg_ros.processes import Processes
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.train import load_config, train
 from rgbx_seg_ros.train_data import Plan
+from rgbx_seg_ros.weights.checkpoint import load_weights, save_weights
 from support import train_stage
 import torch
 import yaml

@@ -10,9 +10,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.checkpoint import load_weights
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.train import load_config, train
+from rgbx_seg_ros.weights.checkpoint import load_weights
 from support import train_stage
 import torch
 import yaml

@@ -9,12 +9,12 @@ Where the card names a file for the frames that come, it takes the place of one 
 import warnings
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.checkpoint import sha256
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
 from rgbx_seg_ros.engines.cache import cache_dir, ONNX, tensorrt_path
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
 from rgbx_seg_ros.onnx_files import CPU, import_onnx, NamedFile, OnnxModel, OPSET
+from rgbx_seg_ros.weights.checkpoint import sha256
 
 _CUDA, _TENSORRT = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
 _GPU = {'TensorRT': _TENSORRT, 'CUDA': _CUDA}

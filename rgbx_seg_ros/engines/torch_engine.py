@@ -7,13 +7,13 @@ import re
 import warnings
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.checkpoint import load_into, load_weights, sha256
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
 from rgbx_seg_ros.frames.raw import to_batch
 from rgbx_seg_ros.graph import SegmentationGraph
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.networks.folding import fold
+from rgbx_seg_ros.weights.checkpoint import load_into, load_weights, sha256
 import torch
 from torch import nn
 

@@ -9,7 +9,6 @@ runs of the whole network pass through modules that were never published; these 
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.checkpoint import convert_state_dict, load_into
 from rgbx_seg_ros.networks.ms2mnet import ChannelNorm, DFE, WASE
 from rgbx_seg_ros.networks.ms2mnet_decoder import (
     Block,
@@ -21,6 +20,7 @@ from rgbx_seg_ros.networks.ms2mnet_decoder import (
     SeparableConv,
 )
 from rgbx_seg_ros.networks.resnet import ResNet50
+from rgbx_seg_ros.weights.checkpoint import convert_state_dict, load_into
 from support.fill import fill, image
 from support.parity_cases import DATA, Fingerprint, keys_of
 import torch

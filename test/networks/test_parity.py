@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.checkpoint import convert_state_dict
 from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.weights.checkpoint import convert_state_dict
 from support.parity_cases import CASES, Fingerprint, keys_of, meta_of
 from support.parity_stages import STAGES
 import torch

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from rgbx_seg_ros.checkpoint import load_into, load_weights
-from rgbx_seg_ros.import_weights import import_weights
 from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.weights.checkpoint import load_into, load_weights
+from rgbx_seg_ros.weights.convert import import_weights
 from support.fill import fill, image
 import torch
 

@@ -13,7 +13,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
-from rgbx_seg_ros.pickles import attributes, entries, follow, Record
+from rgbx_seg_ros.weights.pickles import attributes, entries, follow, Record
 
 ERRORS = (ValueError, LookupError, TypeError, AttributeError)
 

@@ -7,7 +7,9 @@ import os
 import stat
 
 import pytest
-from rgbx_seg_ros.checkpoint import (
+from rgbx_seg_ros.errors import CardError, WeightsError
+from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.weights.checkpoint import (
     convert_state_dict,
     load_into,
     load_weights,
@@ -15,8 +17,6 @@ from rgbx_seg_ros.checkpoint import (
     sha256,
     start_from,
 )
-from rgbx_seg_ros.errors import CardError, WeightsError
-from rgbx_seg_ros.networks import build
 from safetensors import safe_open
 from safetensors.torch import save_file
 import torch
@@ -181,7 +181,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
         assert path.read_bytes() == before  # nothing was written in place
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('rgbx_seg_ros.checkpoint.os.replace', full_disk)
+    monkeypatch.setattr('rgbx_seg_ros.weights.checkpoint.os.replace', full_disk)
     with pytest.raises(WeightsError, match='cannot be written: No space left'):
         save_weights(small_net(5), path)
     assert path.read_bytes() == before

@@ -17,7 +17,7 @@ import struct
 import zipfile
 
 from rgbx_seg_ros.errors import WeightsError
-from rgbx_seg_ros.pickles import attributes, entries, follow, Record
+from rgbx_seg_ros.weights.pickles import attributes, entries, follow, Record
 import torch
 
 # Whatever the libraries raise about a damaged file.

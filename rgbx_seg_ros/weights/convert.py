@@ -10,10 +10,10 @@ import re
 import textwrap
 
 from rgbx_seg_ros.cards.card import Card, load_card
-from rgbx_seg_ros.checkpoint import BACKBONE, save_weights, sha256
 from rgbx_seg_ros.errors import WeightsError
 from rgbx_seg_ros.networks import NETWORKS
-from rgbx_seg_ros.published_weights import BACKBONES, described, Found, read_weights
+from rgbx_seg_ros.weights.checkpoint import BACKBONE, save_weights, sha256
+from rgbx_seg_ros.weights.published import BACKBONES, described, Found, read_weights
 import torch
 
 _GROUPS_SHOWN = 4

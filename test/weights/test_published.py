@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from rgbx_seg_ros.cards.card import load_card
-from rgbx_seg_ros.checkpoint import convert_state_dict
 from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.mix_transformer import MIT
-from rgbx_seg_ros.published_weights import ARGUMENTS, BACKBONES, read_weights
+from rgbx_seg_ros.weights.checkpoint import convert_state_dict
+from rgbx_seg_ros.weights.published import ARGUMENTS, BACKBONES, read_weights
 import torch
 
-DATA = Path(__file__).parent / 'data' / 'parity'
+DATA = Path(__file__).parents[1] / 'data' / 'parity'
 SMALL = {
     # name: arguments, each of which differs from the published model's
     'ms_irtnet': {'backbone': 'atto', 'decoder_width': 16, 'gwim_ratio': 0.5},

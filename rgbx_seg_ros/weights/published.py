@@ -15,13 +15,13 @@ from pathlib import Path
 import re
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.checkpoint import BACKBONE, convert_state_dict, our_names, require_fit
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.mix_transformer import MIT
-from rgbx_seg_ros.torch_files import parameters_of, read_checkpoint
+from rgbx_seg_ros.weights.checkpoint import BACKBONE, convert_state_dict, our_names, require_fit
+from rgbx_seg_ros.weights.torch_files import parameters_of, read_checkpoint
 import torch
 
 _COUNTERS = re.compile(r'(^|\.)total_(ops|params)$')  # thop leaves them in what it has measured

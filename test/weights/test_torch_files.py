@@ -17,7 +17,7 @@ from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
 import pytest
 from rgbx_seg_ros.errors import WeightsError
-from rgbx_seg_ros.torch_files import parameters_of, read_checkpoint
+from rgbx_seg_ros.weights.torch_files import parameters_of, read_checkpoint
 import torch
 from torch import nn
 
