@@ -5,8 +5,8 @@
 import cv2
 import numpy as np
 import pytest
+from rgbx_seg_ros.datasets.label_boxes import label_boxes
 from rgbx_seg_ros.frames.images import read_image
-from rgbx_seg_ros.label_boxes import label_boxes
 
 BOX = (2, 0.5, 0.5, 0.25, 0.5)
 

@@ -16,7 +16,7 @@ from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.raw import check_rgb, check_x
 from support.dataset_trees import shifted, TREES, write
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # All but the one that is a single file, and the folder, whose labels may be missing.
 IN_FILES = sorted(set(DATASETS) - {'nyuv2_mat', 'folder'})

@@ -8,9 +8,9 @@ import re
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros import data_check
-from rgbx_seg_ros.data_check import check, sheet, text
+from rgbx_seg_ros.datasets import check as data_check
 from rgbx_seg_ros.datasets import DATASETS
+from rgbx_seg_ros.datasets.check import check, sheet, text
 from rgbx_seg_ros.errors import DataError
 from support.dataset_trees import SIZE, TREES, write
 
