@@ -30,11 +30,11 @@ from rgbx_seg_ros.cards.labels import LabelClass
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
+from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.health.telemetry import SHARES
-from rgbx_seg_ros.model_files import FrameKind
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.resources import share_dir
 from rgbx_seg_ros.roofline import count_macs, Peaks

@@ -13,8 +13,8 @@ import numpy as np
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
+from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.errors import EngineError, RgbxSegError, UnavailableError
-from rgbx_seg_ros.model_files import FrameKind
 from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.self_test import load_golden, self_test
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rgbx_seg_ros.engines.model_files import Difference
+from rgbx_seg_ros.engines.onnx_files import import_onnx, INPUTS, mark_precision
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.metrics import ConfusionMatrix
-from rgbx_seg_ros.model_files import Difference
-from rgbx_seg_ros.onnx_files import import_onnx, INPUTS, mark_precision
 from rgbx_seg_ros.self_test import MIN_PIXELS
 
 MIN_IOU = 0.8

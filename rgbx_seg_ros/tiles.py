@@ -19,9 +19,9 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.raw import given_range
-from rgbx_seg_ros.graph import Normalize
 import torch
 from torch import nn
 from torch.nn import functional as F

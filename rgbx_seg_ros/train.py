@@ -18,10 +18,10 @@ import numpy as np
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import open_dataset
+from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import read_yaml
-from rgbx_seg_ros.graph import Normalize
 from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.optimizers import build_optimizer, step_size, update_average

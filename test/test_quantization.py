@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card, Onnx
+from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
+from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.model_files import FrameKind
-from rgbx_seg_ros.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.quantization import cost, MIN_IOU, quantize
 from rgbx_seg_ros.segmenter import Segmenter
 

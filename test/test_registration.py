@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.frames.raw import x_range, X_TYPES
-from rgbx_seg_ros.graph import Normalize
 from rgbx_seg_ros.registration import Camera, Extrinsics, Homography, Registration
 import torch
 

@@ -25,9 +25,9 @@ from rgbx_seg_ros.engines.cache import (
     start_build,
     wait_for,
 )
+from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
-from rgbx_seg_ros.model_files import Difference, FrameKind
 from torch import nn
 
 KEPT = 4

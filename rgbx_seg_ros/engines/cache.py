@@ -25,12 +25,12 @@ import time
 
 import rgbx_seg_ros
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.compiled_files import write_compiled
+from rgbx_seg_ros.engines.compiled_files import write_compiled
+from rgbx_seg_ros.engines.model_files import card_text, FrameKind, weights_checksum
+from rgbx_seg_ros.engines.onnx_files import write_onnx
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import CardError, EngineError, RgbxSegError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.model_files import card_text, FrameKind, weights_checksum
-from rgbx_seg_ros.onnx_files import write_onnx
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
 import yaml

@@ -5,9 +5,9 @@
 import hashlib
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.compiled_files import check_compiler, CompiledModel
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
 from rgbx_seg_ros.engines.cache import COMPILED
+from rgbx_seg_ros.engines.compiled_files import check_compiler, CompiledModel
 from rgbx_seg_ros.engines.torch_engine import (
     cpu_flags,
     find_device,

@@ -11,9 +11,9 @@ import warnings
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
 from rgbx_seg_ros.engines.cache import cache_dir, ONNX, tensorrt_path
+from rgbx_seg_ros.engines.onnx_files import CPU, import_onnx, NamedFile, OnnxModel, OPSET
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
-from rgbx_seg_ros.onnx_files import CPU, import_onnx, NamedFile, OnnxModel, OPSET
 from rgbx_seg_ros.weights.checkpoint import sha256
 
 _CUDA, _TENSORRT = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'

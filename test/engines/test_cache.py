@@ -8,8 +8,8 @@ import threading
 import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import cache
+from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.model_files import FrameKind
 import torch
 
 

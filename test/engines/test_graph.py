@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.engines.graph import Normalize, SegmentationGraph
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.frames.raw import to_batch, x_range
-from rgbx_seg_ros.graph import Normalize, SegmentationGraph
 import torch
 from torch import nn
 

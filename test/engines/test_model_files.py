@@ -5,7 +5,7 @@
 from pathlib import Path
 
 import pytest
-from rgbx_seg_ros.model_files import FrameKind
+from rgbx_seg_ros.engines.model_files import FrameKind
 
 
 @pytest.mark.parametrize('kind', [

@@ -17,11 +17,11 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import background, onnx_engine
 from rgbx_seg_ros.engines import cache as engine_cache
 from rgbx_seg_ros.engines.cache import cache_dir, checksum_path, is_intact
+from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
+from rgbx_seg_ros.engines.onnx_files import NamedFile, OnnxModel
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.errors import EngineError
-from rgbx_seg_ros.model_files import Difference, FrameKind
-from rgbx_seg_ros.onnx_files import NamedFile, OnnxModel
 import torch
 import yaml
 

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
-from rgbx_seg_ros.compiled_files import CompiledModel
 from rgbx_seg_ros.engines import background, compiled_engine
 from rgbx_seg_ros.engines import cache as engine_cache
 from rgbx_seg_ros.engines.cache import cache_dir, checksum_path
 from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
+from rgbx_seg_ros.engines.compiled_files import CompiledModel
+from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import EngineError, UnavailableError
-from rgbx_seg_ros.model_files import Difference, FrameKind
 import torch
 
 needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='it needs g++')
@@ -145,7 +145,7 @@ def test_weights_are_frozen_for_the_number_of_threads(tiny_card, tmp_path, monke
         seen.append((inductor_configs, torch.is_grad_enabled(), torch.get_num_threads()))
         Path(package_path).write_text('code')
     monkeypatch.setattr('torch._inductor.aoti_compile_and_package', compile_)
-    monkeypatch.setattr('rgbx_seg_ros.compiled_files.check_compiler', lambda: None)
+    monkeypatch.setattr('rgbx_seg_ros.engines.compiled_files.check_compiler', lambda: None)
     before = torch.get_num_threads()
     try:
         engine_cache.build(load_card(tiny_card), FrameKind.of(*PAIR[:2]), tmp_path / 'a.pt2',

@@ -23,10 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.errors import EngineError, UnavailableError
-from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.graph import SegmentationGraph
-from rgbx_seg_ros.model_files import (
+from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.model_files import (
     BOUNDS,
     cannot_export,
     card_text,
@@ -36,6 +34,8 @@ from rgbx_seg_ros.model_files import (
     trace,
     weights_checksum,
 )
+from rgbx_seg_ros.errors import EngineError, UnavailableError
+from rgbx_seg_ros.fields import unknown_name
 import torch
 from torch import nn
 import yaml
