@@ -15,7 +15,7 @@ COMMANDS = {
     # verb: (module with add_arguments and main, what it does)
     'models': ('cards.listing', 'list the models, or show the card of one'),
     'import-weights': ('weights.convert', 'turn a published checkpoint into weights for a card'),
-    'predict': ('predict', 'segment image files'),
+    'predict': ('inference.predict', 'segment image files'),
     'export': ('export', 'write a model as an ONNX file'),
     'evaluate': ('evaluate', 'score a model on a data set'),
     'train': ('train', 'train the network of a card'),
@@ -23,7 +23,7 @@ COMMANDS = {
     'label-boxes': ('datasets.label_boxes', 'make weak masks of boxes, to train on'),
     'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('replay', 'segment a rosbag2 offline, without ROS'),
-    'golden': ('golden', 'freeze what a model makes of a pair, for self-tests'),
+    'golden': ('inference.golden', 'freeze what a model makes of a pair, for self-tests'),
     'calibrate': ('calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark', 'time models and engines on this machine, or the live node'),
     'doctor': ('doctor', 'tell what is installed, what runs the model, and how fast'),

@@ -35,11 +35,11 @@ from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.health.telemetry import SHARES
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.resources import share_dir
 from rgbx_seg_ros.roofline import count_macs, Peaks
 from rgbx_seg_ros.ros_runs import Settings
-from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.stages import Footprint, measure_footprint, Stages, time_stages
 from rgbx_seg_ros.weights.checkpoint import save_weights
 import torch

@@ -19,7 +19,7 @@ import warnings
 
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
-from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.inference.segmenter import Segmenter
 import torch
 
 

@@ -22,9 +22,9 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.cache import cache_dir
 from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
-from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.stages import Footprint
 import torch
 

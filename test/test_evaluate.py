@@ -18,9 +18,9 @@ from rgbx_seg_ros.cards.card import load_card, Window
 from rgbx_seg_ros.datasets import DATASETS, FolderDataset, open_dataset
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.resources import share_dir
-from rgbx_seg_ros.segmenter import Segmenter
 import torch
 from torch import nn
 

@@ -19,12 +19,12 @@ from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.frames.raw import to_batch
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS, resnet
 from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.networks.mix_transformer import MIT
-from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import sha256
 from support.fill import fill
 from support.trials import COMPACT, TRIALS

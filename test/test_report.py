@@ -17,9 +17,9 @@ from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.evaluate import Evaluation, Part
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.protocols import PROTOCOLS
 from rgbx_seg_ros.report import Gallery, provenance, write_report
-from rgbx_seg_ros.segmenter import Segmenter
 
 SIZE = (48, 64)
 RGB_BY_DAY, RGB_AT_NIGHT = '251, 251, 250', '22, 24, 27'

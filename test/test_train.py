@@ -13,11 +13,11 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.graph import SegmentationGraph
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.frames.raw import to_batch, x_range
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.processes import Processes
-from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.train import load_config, train
 from rgbx_seg_ros.train_data import Plan
 from rgbx_seg_ros.weights.checkpoint import load_weights, save_weights

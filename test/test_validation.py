@@ -7,8 +7,8 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.evaluate import evaluate
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.processes import Processes
-from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.validation import validate
 import torch
 from torch import nn

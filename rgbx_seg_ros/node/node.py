@@ -31,6 +31,8 @@ from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.health.monitor import fingerprint, Health, HealthSettings, MODES
 from rgbx_seg_ros.health.report import Assessor, NodeReport
 from rgbx_seg_ros.health.telemetry import Telemetry
+from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.messages.images import raw_pixels, stamp_ns
 from rgbx_seg_ros.node.inputs import Input
 from rgbx_seg_ros.node.outputs import Outputs
@@ -40,8 +42,6 @@ from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
 from rgbx_seg_ros.resources import use_fastdds_profile
 from rgbx_seg_ros.rig import Rig
-from rgbx_seg_ros.segmenter import Segmenter
-from rgbx_seg_ros.self_test import self_test
 from rgbx_seg_ros.sync.pairing import PairingSettings
 
 _NS_PER_MS = 1_000_000

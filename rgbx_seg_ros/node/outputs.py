@@ -9,9 +9,9 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rgbx_seg_ros.cards.labels import LabelSet
+from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.messages.images import to_image
 from rgbx_seg_ros.node.diagnostics import to_array
-from rgbx_seg_ros.segmenter import Segmentation, Segmenter
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import WeightsError
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build
-from rgbx_seg_ros.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import load_into, load_weights, sha256, start_from
 from safetensors import safe_open
 import torch

@@ -9,7 +9,7 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
-from rgbx_seg_ros.tiles import segment_tiles, window_starts
+from rgbx_seg_ros.inference.tiles import segment_tiles, window_starts
 import torch
 from torch import nn
 from torch.nn import functional as F

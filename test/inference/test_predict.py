@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
-from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.inference.segmenter import Segmenter
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import time
 import numpy as np
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
-from rgbx_seg_ros.segmenter import Segmenter
-from rgbx_seg_ros.tiles import segment_tiles
+from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.inference.tiles import segment_tiles
 
 
 def add_arguments(parser):

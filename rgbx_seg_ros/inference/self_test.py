@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 from rgbx_seg_ros.errors import CardError, EngineError
-from rgbx_seg_ros.segmenter import Segmenter
+from rgbx_seg_ros.inference.segmenter import Segmenter
 
 MIN_IOU = 0.9
 """

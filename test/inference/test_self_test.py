@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import CardError, DataError, EngineError
-from rgbx_seg_ros.golden import freeze
-from rgbx_seg_ros.segmenter import Segmenter
-from rgbx_seg_ros.self_test import Golden, load_golden, MIN_IOU, save_golden, self_test
+from rgbx_seg_ros.inference.golden import freeze
+from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.inference.self_test import Golden, load_golden, MIN_IOU, save_golden, self_test
 import yaml
 
 SHIPPED = [name for name in list_cards() if load_card(name).golden]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import NETWORKS
-from rgbx_seg_ros.segmenter import Segmenter
 from support.trials import TRIALS
 
 
