@@ -17,7 +17,7 @@ COMMANDS = {
     'import-weights': ('weights.convert', 'turn a published checkpoint into weights for a card'),
     'predict': ('inference.predict', 'segment image files'),
     'export': ('export', 'write a model as an ONNX file'),
-    'evaluate': ('evaluate', 'score a model on a data set'),
+    'evaluate': ('evaluation.evaluate', 'score a model on a data set'),
     'train': ('train', 'train the network of a card'),
     'data': ('datasets.check', 'tell whether a data set is whole, and what is in it'),
     'label-boxes': ('datasets.label_boxes', 'make weak masks of boxes, to train on'),

@@ -17,8 +17,8 @@ import numpy as np
 from rgbx_seg_ros.engines.model_files import Difference
 from rgbx_seg_ros.engines.onnx_files import import_onnx, INPUTS, mark_precision
 from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.self_test import MIN_PIXELS
-from rgbx_seg_ros.metrics import ConfusionMatrix
 
 MIN_IOU = 0.8
 """

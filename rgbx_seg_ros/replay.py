@@ -30,15 +30,15 @@ from rgbx_seg_ros.bags import (
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
-from rgbx_seg_ros.evaluate import Evaluation, Part
+from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
+from rgbx_seg_ros.evaluation.metrics import Tally
+from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
+from rgbx_seg_ros.evaluation.report import Gallery, provenance, shrunk, write_report
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.frames.x_range import RangeTracker
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
-from rgbx_seg_ros.metrics import Tally
-from rgbx_seg_ros.protocols import PROTOCOLS
-from rgbx_seg_ros.report import Gallery, provenance, shrunk, write_report
 from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 from tqdm import tqdm
 

@@ -16,10 +16,10 @@ from rgbx_seg_ros.bags import BagReader, BagWriter, image_message, STORAGES, Str
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
-from rgbx_seg_ros.metrics import ConfusionMatrix
 from rgbx_seg_ros.replay import replay
 
 H, W = 12, 16

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
+from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 
 CARD_OF = {
     'ms_irtnet_mfnet': 'ms_irtnet_mfnet', 'rxssnet_mfnet': 'rxssnet_mfnet',
@@ -101,7 +101,7 @@ def test_every_protocol_says_what_it_does():
 
 
 def test_the_document_has_a_row_for_every_protocol():
-    text = (Path(__file__).parents[1] / 'docs' / 'evaluation.md').read_text(encoding='utf-8')
+    text = (Path(__file__).parents[2] / 'docs' / 'evaluation.md').read_text(encoding='utf-8')
     rows = {row[1]: row[0] for row in re.findall(r'^(\| `(\w+)`.*)$', text, re.MULTILINE)}
     assert list(rows) == list(PROTOCOLS)
     for name, protocol in PROTOCOLS.items():

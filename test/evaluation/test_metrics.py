@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError
-from rgbx_seg_ros.metrics import (
+from rgbx_seg_ros.evaluation.metrics import (
     BOUNDARY_TOLERANCE,
     BoundaryScore,
     Calibration,

@@ -16,10 +16,10 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.evaluate import Evaluation, Part
+from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
+from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
+from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.protocols import PROTOCOLS
-from rgbx_seg_ros.report import Gallery, provenance, write_report
 
 SIZE = (48, 64)
 RGB_BY_DAY, RGB_AT_NIGHT = '251, 251, 250', '22, 24, 27'

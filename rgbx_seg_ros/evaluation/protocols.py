@@ -16,7 +16,7 @@ import numpy as np
 from rgbx_seg_ros.cards.card import Card, Window
 from rgbx_seg_ros.cards.labels import LabelSet
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.metrics import mean
+from rgbx_seg_ros.evaluation.metrics import mean
 
 
 @dataclass(frozen=True)

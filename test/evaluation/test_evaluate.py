@@ -17,9 +17,9 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card, Window
 from rgbx_seg_ros.datasets import DATASETS, FolderDataset, open_dataset
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
+from rgbx_seg_ros.evaluation.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
+from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.resources import share_dir
 import torch
 from torch import nn
@@ -150,7 +150,7 @@ def test_the_command_prints_a_table_and_writes_json_without_nan(data, tiny_card,
 
 def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, tmp_path, command,
                                                                monkeypatch):
-    monkeypatch.setattr('rgbx_seg_ros.evaluate.evaluate', pytest.fail)
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.evaluate.evaluate', pytest.fail)
     for option in ('--json', '--report'):
         code, _, err = command('evaluate', '--model', tiny_card, '--data', data, option,
                                tmp_path / 'nowhere' / 'scores')
@@ -306,7 +306,7 @@ def test_windows_slide_over_whole_tiles(tmp_path, monkeypatch, command, tiny_car
             opened.append(self.WINDOW)
             raise DataError('seen')
     monkeypatch.setitem(DATASETS, 'potsdam', Tiles)
-    monkeypatch.setattr('rgbx_seg_ros.evaluate.open_dataset', lambda name, *rest: Tiles(*rest))
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.evaluate.open_dataset', lambda name, *rest: Tiles(*rest))
     for protocol in ('ms2mnet_potsdam', 'plain'):
         command('evaluate', '--model', tiny_card, '--data', tmp_path, '--dataset', 'potsdam',
                 '--protocol', protocol)
@@ -402,7 +402,7 @@ def run_processes(count, *arguments):
                '--standalone', '-m'] if count > 1 else [sys.executable, '-m']
     return subprocess.run(
         [*command, 'rgbx_seg_ros', 'evaluate', *map(str, arguments), '--device', 'cpu'],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=200, check=False)
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=200, check=False)
 
 
 def flat(facts, path=''):

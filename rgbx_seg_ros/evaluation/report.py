@@ -25,8 +25,8 @@ from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.evaluation.report_page import HISTOGRAM, PAGE, RELIABILITY
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.report_page import HISTOGRAM, PAGE, RELIABILITY
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
 

@@ -28,13 +28,13 @@ from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
+from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
+from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
+from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.frames.images import read_image, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
-from rgbx_seg_ros.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.processes import joined, Processes
-from rgbx_seg_ros.protocols import Protocol, PROTOCOLS
-from rgbx_seg_ros.report import Gallery, provenance, write_report
 import torch
 from torch import distributed
 from tqdm import tqdm
