@@ -16,7 +16,7 @@ COMMANDS = {
     'models': ('cards.listing', 'list the models, or show the card of one'),
     'import-weights': ('weights.convert', 'turn a published checkpoint into weights for a card'),
     'predict': ('inference.predict', 'segment image files'),
-    'export': ('export', 'write a model as an ONNX file'),
+    'export': ('export.onnx', 'write a model as an ONNX file'),
     'evaluate': ('evaluation.evaluate', 'score a model on a data set'),
     'train': ('train', 'train the network of a card'),
     'data': ('datasets.check', 'tell whether a data set is whole, and what is in it'),

@@ -14,9 +14,9 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, OPSET, write_onnx
 from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.export.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
 from rgbx_seg_ros.frames.raw import x_range, X_TYPES
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
 from rgbx_seg_ros.resources import share_dir
 
 _PAIRS_TRIED = 10

@@ -12,8 +12,8 @@ from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.export.quantization import cost, MIN_IOU, quantize
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.quantization import cost, MIN_IOU, quantize
 
 onnx = pytest.importorskip('onnx', reason='it needs the extra onnx')
 pytest.importorskip('onnxruntime', reason='it needs the extra onnx')
