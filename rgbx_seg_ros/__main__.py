@@ -18,7 +18,7 @@ COMMANDS = {
     'predict': ('inference.predict', 'segment image files'),
     'export': ('export.onnx', 'write a model as an ONNX file'),
     'evaluate': ('evaluation.evaluate', 'score a model on a data set'),
-    'train': ('train', 'train the network of a card'),
+    'train': ('training.train', 'train the network of a card'),
     'data': ('datasets.check', 'tell whether a data set is whole, and what is in it'),
     'label-boxes': ('datasets.label_boxes', 'make weak masks of boxes, to train on'),
     'make-bag': ('make_bag', 'turn a folder of frames into a rosbag2'),

@@ -10,8 +10,8 @@ import pytest
 from rgbx_seg_ros.__main__ import parse
 from rgbx_seg_ros.cards.card import list_cards
 from rgbx_seg_ros.networks import NETWORKS
-from rgbx_seg_ros.train import load_config, train
-from rgbx_seg_ros.train_config import TrainConfig
+from rgbx_seg_ros.training.config import TrainConfig
+from rgbx_seg_ros.training.train import load_config, train
 from support import train_stage
 import yaml
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.losses import Loss, Objective, Terms
 from rgbx_seg_ros.networks import difusionseg_training as training
 from rgbx_seg_ros.networks.difusionseg import DiFusionSeg
+from rgbx_seg_ros.training.losses import Loss, Objective, Terms
 from rgbx_seg_ros.weights.checkpoint import our_names
 from support.fill import image
 from support.parity_cases import CASES, DATA

@@ -5,10 +5,10 @@
 import pytest
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.losses import Loss, Objective
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.layers import resize
 from rgbx_seg_ros.networks.training import ConvHead, MapHead
+from rgbx_seg_ros.training.losses import Loss, Objective
 from support.parity_cases import keys_of
 from support.trials import COMPACT, TRIALS
 import torch

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from rgbx_seg_ros.networks import NETWORKS
-from rgbx_seg_ros.train import load_config, train
+from rgbx_seg_ros.training.train import load_config, train
 from support import train_stage
 import yaml
 

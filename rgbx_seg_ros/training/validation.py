@@ -12,7 +12,7 @@ from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.frames.raw import check_x, to_batch
 from rgbx_seg_ros.inference.tiles import window_starts
 from rgbx_seg_ros.processes import Processes
-from rgbx_seg_ros.train_data import limits_of
+from rgbx_seg_ros.training.data import limits_of
 import torch
 from torch import nn
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.networks import NETWORKS
-from rgbx_seg_ros.train import load_config, train
+from rgbx_seg_ros.training.train import load_config, train
 from rgbx_seg_ros.weights.checkpoint import load_weights
 from support import train_stage
 import torch

@@ -4,7 +4,7 @@
 
 import math
 
-from rgbx_seg_ros.train_config import TrainConfig
+from rgbx_seg_ros.training.config import TrainConfig
 import torch
 from torch import nn
 

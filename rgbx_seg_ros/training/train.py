@@ -22,15 +22,21 @@ from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import read_yaml
-from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.networks import build
-from rgbx_seg_ros.optimizers import build_optimizer, step_size, update_average
 from rgbx_seg_ros.processes import joined
-from rgbx_seg_ros.train_config import CHOICES, config_text, load_config, plain, TrainConfig
-from rgbx_seg_ros.train_data import Crops, load_parts, Plan
-from rgbx_seg_ros.train_log import TrainLog
-from rgbx_seg_ros.train_state import LAST, not_this_training, read_state, write_file, write_state
-from rgbx_seg_ros.validation import PRESENT, validate
+from rgbx_seg_ros.training.config import CHOICES, config_text, load_config, plain, TrainConfig
+from rgbx_seg_ros.training.data import Crops, load_parts, Plan
+from rgbx_seg_ros.training.log import TrainLog
+from rgbx_seg_ros.training.losses import Objective
+from rgbx_seg_ros.training.optimizers import build_optimizer, step_size, update_average
+from rgbx_seg_ros.training.state import (
+    LAST,
+    not_this_training,
+    read_state,
+    write_file,
+    write_state,
+)
+from rgbx_seg_ros.training.validation import PRESENT, validate
 from rgbx_seg_ros.weights.checkpoint import save_weights, sha256, start_from
 import torch
 from torch import nn

@@ -9,15 +9,15 @@ import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.networks import build, NETWORKS
-from rgbx_seg_ros.optimizers import build_optimizer, step_size
-from rgbx_seg_ros.train_config import config_text, load_config, TrainConfig
+from rgbx_seg_ros.training.config import config_text, load_config, TrainConfig
+from rgbx_seg_ros.training.losses import Objective
+from rgbx_seg_ros.training.optimizers import build_optimizer, step_size
 import torch
 import yaml
 
-CARDS = sorted((Path(__file__).parents[1] / 'config' / 'train' / 'cards').glob('*.yaml'))
-RECIPES = sorted((Path(__file__).parents[1] / 'config' / 'train').glob('*.yaml'))
+CARDS = sorted((Path(__file__).parents[2] / 'config' / 'train' / 'cards').glob('*.yaml'))
+RECIPES = sorted((Path(__file__).parents[2] / 'config' / 'train').glob('*.yaml'))
 
 
 @pytest.fixture

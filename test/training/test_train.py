@@ -7,7 +7,6 @@ import re
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros import train as module
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.graph import SegmentationGraph
@@ -15,11 +14,12 @@ from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.frames.raw import to_batch, x_range
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.losses import Objective
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.processes import Processes
-from rgbx_seg_ros.train import load_config, train
-from rgbx_seg_ros.train_data import Plan
+from rgbx_seg_ros.training import train as module
+from rgbx_seg_ros.training.data import Plan
+from rgbx_seg_ros.training.losses import Objective
+from rgbx_seg_ros.training.train import load_config, train
 from rgbx_seg_ros.weights.checkpoint import load_weights, save_weights
 from support import train_stage
 import torch

@@ -6,9 +6,9 @@ from dataclasses import replace
 import math
 
 import pytest
-from rgbx_seg_ros.augment import Augment
-from rgbx_seg_ros.optimizers import build_optimizer, step_size, update_average
-from rgbx_seg_ros.train_config import TrainConfig
+from rgbx_seg_ros.training.augment import Augment
+from rgbx_seg_ros.training.config import TrainConfig
+from rgbx_seg_ros.training.optimizers import build_optimizer, step_size, update_average
 import torch
 from torch import nn
 

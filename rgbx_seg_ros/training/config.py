@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 import math
 from pathlib import Path
 
-from rgbx_seg_ros.augment import Augment
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
-from rgbx_seg_ros.losses import Loss
+from rgbx_seg_ros.training.augment import Augment
+from rgbx_seg_ros.training.losses import Loss
 import yaml
 
 CHOICES = {

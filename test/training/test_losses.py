@@ -9,11 +9,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros import losses
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.losses import Loss, Objective, Terms
 from rgbx_seg_ros.networks.training import TrainingOutputs
+from rgbx_seg_ros.training import losses
+from rgbx_seg_ros.training.losses import Loss, Objective, Terms
 import torch
 from torch import distributed, multiprocessing, nn
 import yaml

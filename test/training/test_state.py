@@ -6,7 +6,7 @@ import os
 
 import pytest
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.train_state import read_state, write_state
+from rgbx_seg_ros.training.state import read_state, write_state
 import torch
 
 

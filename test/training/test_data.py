@@ -7,13 +7,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.augment import Augment
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset, Sample
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.processes import Processes
-from rgbx_seg_ros.train_config import TrainConfig
-from rgbx_seg_ros.train_data import Crops, limits_of, load_parts, Plan
+from rgbx_seg_ros.training.augment import Augment
+from rgbx_seg_ros.training.config import TrainConfig
+from rgbx_seg_ros.training.data import Crops, limits_of, load_parts, Plan
 import torch
 
 CONFIG = TrainConfig('tiny', Augment((64, 96)), epochs=3, batch_size=4, workers=0)

@@ -9,7 +9,7 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.evaluation.evaluate import evaluate
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.processes import Processes
-from rgbx_seg_ros.validation import validate
+from rgbx_seg_ros.training.validation import validate
 import torch
 from torch import nn
 

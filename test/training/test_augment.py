@@ -9,10 +9,17 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.augment import Augment, blurred, jittered, recolored, softened, stretched
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping
+from rgbx_seg_ros.training.augment import (
+    Augment,
+    blurred,
+    jittered,
+    recolored,
+    softened,
+    stretched,
+)
 import yaml
 
 H, W = 64, 96
@@ -357,7 +364,7 @@ def test_a_change_of_colours_leaves_the_image_given_as_it_is():
         assert np.array_equal(rgb, before)
 
 
-RECIPES = sorted((Path(__file__).parents[1] / 'config' / 'train').glob('*.yaml'))
+RECIPES = sorted((Path(__file__).parents[2] / 'config' / 'train').glob('*.yaml'))
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)

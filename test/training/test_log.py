@@ -5,7 +5,7 @@
 import sys
 
 import pytest
-from rgbx_seg_ros.train_log import TrainLog
+from rgbx_seg_ros.training.log import TrainLog
 
 
 def write(out, start, steps):
