@@ -9,7 +9,7 @@ import textwrap
 import cv2
 import numpy as np
 from rgbx_seg_ros.alignment import agreement, align, Alignment, edges, MIN_PAIRS
-from rgbx_seg_ros.bags import BagReader, RGB_TOPIC, X_TOPIC
+from rgbx_seg_ros.bags.storage import BagReader, RGB_TOPIC, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
 from rgbx_seg_ros.frames.images import write_image

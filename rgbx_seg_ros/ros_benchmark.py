@@ -29,10 +29,10 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.bags import BagReader, RGB_TOPIC, X_TOPIC
+from rgbx_seg_ros.bags.make_bag import make_bag
+from rgbx_seg_ros.bags.storage import BagReader, RGB_TOPIC, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import RgbxSegError
-from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rgbx_seg_ros import calibrate
 from rgbx_seg_ros.alignment import Alignment
+from rgbx_seg_ros.bags.make_bag import make_bag
 from rgbx_seg_ros.calibrate import bag_pairs, Calibration, folder_pairs
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.frames.images import read_image
-from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.registration import Homography
 import yaml
 

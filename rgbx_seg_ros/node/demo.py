@@ -24,12 +24,12 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rgbx_seg_ros import bags
-from rgbx_seg_ros.bags import BagReader, BagWriter, image_message
+from rgbx_seg_ros.bags import storage as bags
+from rgbx_seg_ros.bags.make_bag import make_bag
+from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.frames.images import write_image
-from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from rgbx_seg_ros.bags import BagReader
+from rgbx_seg_ros.bags.storage import BagReader
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.frames.images import read_image
 from rgbx_seg_ros.resources import share_dir

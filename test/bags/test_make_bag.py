@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
-from rgbx_seg_ros.bags import BagReader, LABEL_TOPIC, RGB_TOPIC, STORAGES, X_TOPIC
+from rgbx_seg_ros.bags.make_bag import make_bag, START_NS
+from rgbx_seg_ros.bags.storage import BagReader, LABEL_TOPIC, RGB_TOPIC, STORAGES, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.make_bag import make_bag, START_NS
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 
 H, W = 12, 16

@@ -9,7 +9,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.bags import (
+from rgbx_seg_ros.bags.storage import (
     BagReader,
     BagWriter,
     compressed_message,
@@ -220,7 +220,7 @@ def test_an_error_while_writing_leaves_no_half_bag(tmp_path, storage):
 def test_a_full_disk_is_one_line_and_leaves_no_half_bag(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('rgbx_seg_ros.bags.Writer.close', fail)
+    monkeypatch.setattr('rgbx_seg_ros.bags.storage.Writer.close', fail)
     with pytest.raises(DataError, match='cannot write .*No space left'), \
             BagWriter(tmp_path / 'bag') as bag:
         bag.write('/a', String(data='a'), 1)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from rgbx_seg_ros.bags import (
+from rgbx_seg_ros.bags.storage import (
     BagWriter,
     compressed_message,
     image_message,

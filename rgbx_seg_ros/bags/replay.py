@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.bags import (
+from rgbx_seg_ros.bags.storage import (
     BagReader,
     BagWriter,
     Image,

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
-from rgbx_seg_ros.bags import BagReader, BagWriter, image_message, STORAGES, String
+from rgbx_seg_ros.bags.make_bag import make_bag
+from rgbx_seg_ros.bags.replay import replay
+from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message, STORAGES, String
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.make_bag import make_bag
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
-from rgbx_seg_ros.replay import replay
 
 H, W = 12, 16
 START_NS = 1_700_000_000_123_456_789

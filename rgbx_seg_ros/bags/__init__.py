@@ -1,0 +1,11 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Bags in and out without ROS: frames to a bag, and a bag replayed with the masks beside it.
+
+It uses `evaluation` and those above it.
+"""
+
+from rgbx_seg_ros.bags.storage import BagReader, BagWriter
+
+__all__ = ['BagReader', 'BagWriter']
