@@ -24,7 +24,7 @@ COMMANDS = {
     'make-bag': ('bags.make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('bags.replay', 'segment a rosbag2 offline, without ROS'),
     'golden': ('inference.golden', 'freeze what a model makes of a pair, for self-tests'),
-    'calibrate': ('calibrate', 'find how X lies on RGB, from pairs of frames'),
+    'calibrate': ('registration.calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark', 'time models and engines on this machine, or the live node'),
     'doctor': ('doctor', 'tell what is installed, what runs the model, and how fast'),
     'top': ('node.top', 'show live what the segmentation nodes tell about themselves'),

@@ -40,8 +40,8 @@ from rgbx_seg_ros.node.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
+from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.resources import use_fastdds_profile
-from rgbx_seg_ros.rig import Rig
 from rgbx_seg_ros.sync.pairing import PairingSettings
 
 _NS_PER_MS = 1_000_000

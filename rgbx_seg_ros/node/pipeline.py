@@ -14,7 +14,7 @@ from rgbx_seg_ros.frames.x_range import RangeTracker
 from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.parameters import Parameters
-from rgbx_seg_ros.rig import Rig
+from rgbx_seg_ros.registration.rig import Rig
 
 _NOTHING = np.zeros((1, 1), np.uint8)
 """Stands for the frame of X where X is lost."""

@@ -17,7 +17,7 @@ import pytest
 from rgbx_seg_ros.errors import MessageError, ParameterError
 from rgbx_seg_ros.messages import compressed
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, ENCODINGS, raw_pixels, stamp_ns
-from rgbx_seg_ros.registration import Camera
+from rgbx_seg_ros.registration.warp import Camera
 from support.message_flavours import bags_header, encode, STORE, TYPES
 
 FIELDS = re.compile(r'(height|width|step|encoding|is_bigendian|data|format|sec|nanosec)\b')

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.alignment import agreement, align, DriftMonitor, edges
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.registration.alignment import agreement, align, DriftMonitor, edges
 
 W, H = 640, 480
 CORNERS = np.float32([[0, 0], [W - 1, 0], [W - 1, H - 1], [0, H - 1]])
@@ -19,7 +19,7 @@ CORNERS = np.float32([[0, 0], [W - 1, 0], [W - 1, H - 1], [0, H - 1]])
 @pytest.fixture(scope='module')
 def pairs():
     """Return real night and day pairs, 640x480."""
-    data = FolderDataset(Path(__file__).parents[1] / 'demo')
+    data = FolderDataset(Path(__file__).parents[2] / 'demo')
     return [(sample.rgb, sample.x) for sample in map(data.__getitem__, range(len(data)))]
 
 

@@ -11,7 +11,7 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.frames.raw import x_range, X_TYPES
-from rgbx_seg_ros.registration import Camera, Extrinsics, Homography, Registration
+from rgbx_seg_ros.registration.warp import Camera, Extrinsics, Homography, Registration
 import torch
 
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)

@@ -8,16 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros import calibrate
-from rgbx_seg_ros.alignment import Alignment
 from rgbx_seg_ros.bags.make_bag import make_bag
-from rgbx_seg_ros.calibrate import bag_pairs, Calibration, folder_pairs
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.frames.images import read_image
-from rgbx_seg_ros.registration import Homography
+from rgbx_seg_ros.registration import calibrate
+from rgbx_seg_ros.registration.alignment import Alignment
+from rgbx_seg_ros.registration.calibrate import bag_pairs, Calibration, folder_pairs
+from rgbx_seg_ros.registration.warp import Homography
 import yaml
 
-DEMO = Path(__file__).parents[1] / 'demo'
+DEMO = Path(__file__).parents[2] / 'demo'
 NAMES = ('00537D', '00633D', '00881N', '01023N')
 TRUTH = np.array([[2.1, 0.05, -25.0], [-0.04, 2.0, 6.0], [1e-5, 2e-5, 1.0]])
 """From X, 320x256, to RGB, 640x480."""

@@ -5,11 +5,11 @@
 from dataclasses import replace
 
 import numpy as np
-from rgbx_seg_ros.alignment import DriftMonitor
 from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.parameters import Parameters
-from rgbx_seg_ros.registration import Camera, Extrinsics, Homography, Registration
+from rgbx_seg_ros.registration.alignment import DriftMonitor
+from rgbx_seg_ros.registration.warp import Camera, Extrinsics, Homography, Registration
 
 
 class Rig:

@@ -9,7 +9,7 @@ import pytest
 from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.parameters import Parameters
-from rgbx_seg_ros.rig import Rig
+from rgbx_seg_ros.registration.rig import Rig
 
 THERMAL = XInput(kind='thermal', mean=(0.5,), std=(0.2,))
 DEPTH = XInput(kind='depth', mean=(0.5,), std=(0.2,), invalid=0.0)

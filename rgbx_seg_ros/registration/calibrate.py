@@ -8,14 +8,14 @@ import textwrap
 
 import cv2
 import numpy as np
-from rgbx_seg_ros.alignment import agreement, align, Alignment, edges, MIN_PAIRS
 from rgbx_seg_ros.bags.storage import BagReader, RGB_TOPIC, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
 from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
-from rgbx_seg_ros.registration import Homography, Registration
+from rgbx_seg_ros.registration.alignment import agreement, align, Alignment, edges, MIN_PAIRS
+from rgbx_seg_ros.registration.warp import Homography, Registration
 from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 import yaml
 
