@@ -25,8 +25,8 @@ COMMANDS = {
     'replay': ('bags.replay', 'segment a rosbag2 offline, without ROS'),
     'golden': ('inference.golden', 'freeze what a model makes of a pair, for self-tests'),
     'calibrate': ('registration.calibrate', 'find how X lies on RGB, from pairs of frames'),
-    'benchmark': ('benchmark', 'time models and engines on this machine, or the live node'),
-    'doctor': ('doctor', 'tell what is installed, what runs the model, and how fast'),
+    'benchmark': ('benchmark.benchmark', 'time models and engines on this machine, or the live node'),
+    'doctor': ('benchmark.doctor', 'tell what is installed, what runs the model, and how fast'),
     'top': ('node.top', 'show live what the segmentation nodes tell about themselves'),
     'demo': ('node.demo', 'run the live node on bundled night-time frames'),
 }

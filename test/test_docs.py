@@ -8,9 +8,9 @@ import re
 
 import pytest
 from rgbx_seg_ros.__main__ import COMMANDS
+from rgbx_seg_ros.benchmark.roofline import count_macs
 from rgbx_seg_ros.cards.card import list_cards
 from rgbx_seg_ros.networks import build, NETWORKS
-from rgbx_seg_ros.roofline import count_macs
 import torch
 
 ROOT = Path(__file__).parents[1]

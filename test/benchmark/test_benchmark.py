@@ -8,8 +8,8 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros import benchmark, roofline
-from rgbx_seg_ros.benchmark import (
+from rgbx_seg_ros.benchmark import benchmark, roofline
+from rgbx_seg_ros.benchmark.benchmark import (
     load_pairs,
     network_card,
     open_segmenter,
@@ -17,7 +17,8 @@ from rgbx_seg_ros.benchmark import (
     turns,
     with_weights,
 )
-from rgbx_seg_ros.benchmark_page import page
+from rgbx_seg_ros.benchmark.page import page
+from rgbx_seg_ros.benchmark.stages import Footprint
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.cache import cache_dir
@@ -25,7 +26,6 @@ from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
-from rgbx_seg_ros.stages import Footprint
 import torch
 
 CPU = torch.device('cpu')

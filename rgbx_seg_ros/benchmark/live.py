@@ -31,12 +31,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags.make_bag import make_bag
 from rgbx_seg_ros.bags.storage import BagReader, RGB_TOPIC, X_TOPIC
-from rgbx_seg_ros.datasets import FolderDataset
-from rgbx_seg_ros.errors import RgbxSegError
-from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
-from rgbx_seg_ros.node.diagnostics import from_array
-from rgbx_seg_ros.resources import keep_local, share_dir
-from rgbx_seg_ros.ros_runs import (
+from rgbx_seg_ros.benchmark.rates import (
     ALLOWED_LOSS,
     drops_of,
     Result,
@@ -46,6 +41,11 @@ from rgbx_seg_ros.ros_runs import (
     table,
     WARM_UP,
 )
+from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
+from rgbx_seg_ros.node.diagnostics import from_array
+from rgbx_seg_ros.resources import keep_local, share_dir
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -177,7 +177,7 @@ class _Bench:
         self._space, domain = f'rgbx_seg_benchmark_{os.getpid()}', 1 + os.getpid() % 100
         self._folder, self._environment = folder, {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
         self._cameras = self._start(
-            stack, 'cameras', 'rgbx_seg_ros.ros_benchmark', folder / 'bag', self._space,
+            stack, 'cameras', 'rgbx_seg_ros.benchmark.live', folder / 'bag', self._space,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         context = rclpy.Context()
         rclpy.init(args=[], context=context, domain_id=domain,

@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from rgbx_seg_ros import ros_benchmark  # noqa: E402,I100
+from rgbx_seg_ros.benchmark import live as ros_benchmark  # noqa: E402,I100
+from rgbx_seg_ros.benchmark.live import measure, run  # noqa: E402
+from rgbx_seg_ros.benchmark.rates import ALLOWED_LOSS, LIMIT_HZ, Settings  # noqa: E402
 from rgbx_seg_ros.errors import RgbxSegError  # noqa: E402
-from rgbx_seg_ros.ros_benchmark import measure, run  # noqa: E402
-from rgbx_seg_ros.ros_runs import ALLOWED_LOSS, LIMIT_HZ, Settings  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not Path('/proc/self/cmdline').exists(),
                                 reason='it looks for processes in /proc')
@@ -106,8 +106,8 @@ def test_frames_that_cannot_be_sent_are_named_before_anything_starts(settings, t
 @pytest.mark.parametrize('with_signal', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_process_behind(settings, with_signal):
     code = ('import sys\nfrom pathlib import Path\n'
-            'from rgbx_seg_ros.ros_benchmark import run\n'
-            'from rgbx_seg_ros.ros_runs import Settings\n'
+            'from rgbx_seg_ros.benchmark.live import run\n'
+            'from rgbx_seg_ros.benchmark.rates import Settings\n'
             'try: run(Settings(sys.argv[1], data=Path(sys.argv[2])))\n'
             'except KeyboardInterrupt: sys.exit(130)')
     benchmark = subprocess.Popen(

@@ -24,7 +24,10 @@ import cv2
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.benchmark_page import page
+from rgbx_seg_ros.benchmark.page import page
+from rgbx_seg_ros.benchmark.rates import Settings
+from rgbx_seg_ros.benchmark.roofline import count_macs, Peaks
+from rgbx_seg_ros.benchmark.stages import Footprint, measure_footprint, Stages, time_stages
 from rgbx_seg_ros.cards.card import Card, load_card, RgbInput, Weights, XInput
 from rgbx_seg_ros.cards.labels import LabelClass
 from rgbx_seg_ros.datasets import FolderDataset
@@ -38,9 +41,6 @@ from rgbx_seg_ros.health.telemetry import SHARES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.resources import share_dir
-from rgbx_seg_ros.roofline import count_macs, Peaks
-from rgbx_seg_ros.ros_runs import Settings
-from rgbx_seg_ros.stages import Footprint, measure_footprint, Stages, time_stages
 from rgbx_seg_ros.weights.checkpoint import save_weights
 import torch
 from tqdm import tqdm
@@ -373,6 +373,6 @@ def _measure_node(args):
     if len(args.model) != 1 or len(args.engine) != 1 or args.networks:
         raise ParameterError(f'--ros takes one --model and one --engine, given are {args.model!r} '
                              f'and {args.engine!r}, with the networks {args.networks!r}')
-    from rgbx_seg_ros import ros_benchmark  # the rest runs without ROS
+    from rgbx_seg_ros.benchmark import live as ros_benchmark  # the rest runs without ROS
     ros_benchmark.run(Settings(args.model[0], args.engine[0], args.device, tuple(args.rates),
                                args.seconds, args.data), args.json)

@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
+from rgbx_seg_ros.benchmark.stages import measure_footprint, time_stages
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.stages import measure_footprint, time_stages
 from support.trials import COMPACT
 import torch
 

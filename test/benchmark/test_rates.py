@@ -5,8 +5,7 @@
 from dataclasses import replace
 
 import pytest
-from rgbx_seg_ros.errors import ParameterError, RgbxSegError
-from rgbx_seg_ros.ros_runs import (
+from rgbx_seg_ros.benchmark.rates import (
     ALLOWED_LOSS,
     drops_of,
     LIMIT_HZ,
@@ -18,6 +17,7 @@ from rgbx_seg_ros.ros_runs import (
     table,
     WARM_UP,
 )
+from rgbx_seg_ros.errors import ParameterError, RgbxSegError
 
 PERIOD_NS = 100_000_000
 START_NS = 1_790_000_000 * 1_000_000_000

@@ -3,10 +3,10 @@
 """What a network costs, and how fast a device could be at best."""
 
 import pytest
-from rgbx_seg_ros import roofline
+from rgbx_seg_ros.benchmark import roofline
+from rgbx_seg_ros.benchmark.roofline import count_macs, Peaks
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.networks.folding import fold
-from rgbx_seg_ros.roofline import count_macs, Peaks
 import torch
 from torch import nn
 

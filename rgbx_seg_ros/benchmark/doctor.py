@@ -219,7 +219,7 @@ def _gpus():
 def _engines(card):
     """Return Trials, and facts; None and the reason where there cannot be any."""
     try:
-        from rgbx_seg_ros.doctor_engines import examine
+        from rgbx_seg_ros.benchmark.doctor_engines import examine
     except ImportError as error:
         return None, [Fact(BROKEN, DEFAULT.engine, f'cannot be loaded: {_line(error)}')]
     keep_freed_memory()
