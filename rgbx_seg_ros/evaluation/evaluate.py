@@ -25,6 +25,7 @@ from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
+from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
@@ -34,7 +35,6 @@ from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.frames.images import read_image, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
-from rgbx_seg_ros.processes import joined, Processes
 import torch
 from torch import distributed
 from tqdm import tqdm

@@ -8,9 +8,9 @@ import numpy as np
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
+from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
 from rgbx_seg_ros.frames.raw import check_x, x_range
-from rgbx_seg_ros.processes import Processes
 from rgbx_seg_ros.training.config import TrainConfig
 from torch.utils.data import DataLoader, Dataset, default_collate
 

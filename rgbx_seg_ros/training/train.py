@@ -18,12 +18,12 @@ import numpy as np
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import open_dataset
+from rgbx_seg_ros.distributed import joined
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import read_yaml
 from rgbx_seg_ros.networks import build
-from rgbx_seg_ros.processes import joined
 from rgbx_seg_ros.training.config import CHOICES, config_text, load_config, plain, TrainConfig
 from rgbx_seg_ros.training.data import Crops, load_parts, Plan
 from rgbx_seg_ros.training.log import TrainLog

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset, Sample
+from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.processes import Processes
 from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.config import TrainConfig
 from rgbx_seg_ros.training.data import Crops, limits_of, load_parts, Plan

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.evaluation.evaluate import evaluate
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.processes import Processes
 from rgbx_seg_ros.training.validation import validate
 import torch
 from torch import nn
