@@ -130,7 +130,7 @@ def test_without_ros_the_demo_tells_how_to_get_it(name, command, monkeypatch):
 
     monkeypatch.setattr(sys, 'meta_path', [NotInstalled, *sys.meta_path])
     for module in list(sys.modules):
-        if f'{module}.'.startswith((f'{name}.', 'rgbx_seg_ros.node.', 'rgbx_seg_ros.messages.images.')):
+        if f'{module}.'.startswith((f'{name}.', 'rgbx_seg_ros.node.', 'rgbx_seg_ros.messages.')):
             monkeypatch.delitem(sys.modules, module)
     code, out, err = command('demo', '--out', '/nowhere', '--help')
     if code == 0:

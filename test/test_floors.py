@@ -1,6 +1,6 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The floors of the package: an import points down, and each floor has its own libraries."""
+"""The rooms of the package: an import points down, and each room has its own libraries."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -12,45 +12,48 @@ import pytest
 PACKAGE = 'rgbx_seg_ros'
 ROOT = Path(__file__).parents[1]
 
-# Every module stands here once, or its folder does. A module may import from its own floor and
-# from those below; the libraries of a floor are for it and for those above.
-FLOORS = {
-    'plain data': {
-        '', 'allocator', 'card', 'errors', 'fields', 'health', 'labels',
-        'node_report', 'pairing', 'parameters', 'periods', 'pickles', 'resources', 'telemetry',
-        'worker'},
-    'torch': {
-        'checkpoint', 'compiled_files', 'engines', 'folding', 'frames', 'graph', 'model_files',
-        'networks', 'onnx_files', 'published_weights', 'segmenter', 'self_test', 'torch_files',
-        'x_range'},
-    'offline work': {
-        'alignment', 'augment', 'benchmark_page', 'data_check', 'datasets', 'doctor',
-        'doctor_engines', 'evaluate', 'export', 'golden', 'images', 'import_weights',
-        'label_boxes', 'losses', 'metrics', 'models', 'optimizers', 'predict', 'processes',
-        'protocols', 'quantization', 'registration', 'report', 'report_page', 'rig', 'roofline',
-        'ros_runs', 'stages', 'tiles', 'train', 'train_config', 'train_data', 'train_log',
-        'train_state', 'validation'},
-    'edge': {
-        'bags', 'benchmark', 'calibrate', 'compressed', 'demo', 'diagnostics', 'inputs',
-        'make_bag', 'messages', 'node', 'node_parameters', 'outputs', 'pipeline', 'replay',
-        'ros_benchmark', 'sync', 'top'},
-    'command line': {'__main__'},
+# A room is a folder, or a module beside them. It may use the rooms above it in this list, and
+# never those below. With it stand the libraries that it brings, besides those of the rooms above.
+ROOMS = {
+    '': set(),
+    'errors': set(),
+    'fields': {'yaml'},
+    'resources': set(),
+    'allocator': set(),
+    'distributed': {'torch'},
+    'cards': {'numpy'},
+    'messages': {'cv2'},
+    'sync': set(),
+    'networks': set(),
+    'frames': set(),
+    'health': set(),
+    'parameters': set(),
+    'weights': {'safetensors'},
+    'datasets': {'h5py', 'rasterio', 'scipy', 'tqdm'},
+    'engines': set(),
+    'inference': set(),
+    'evaluation': {'jinja2'},
+    'export': set(),
+    'training': set(),
+    'bags': {'rosbags'},
+    'registration': set(),
+    'node': {'rich'},
+    'benchmark': set(),
+    '__main__': set(),
 }
-LIBRARIES = {
-    'plain data': {'numpy', 'yaml'},
-    'torch': {'safetensors', 'torch'},
-    'offline work': {'cv2', 'h5py', 'jinja2', 'rasterio', 'scipy', 'tqdm'},
-    'edge': {'rich', 'rosbags'},
-    'command line': set(),
-}
+HEIGHT = {room: height for height, room in enumerate(ROOMS)}
 
-# Bags are written, replayed and scored on a laptop without ROS: these modules alone import it.
-ROS_MODULES = {'demo', 'diagnostics', 'inputs', 'messages', 'node', 'node_parameters', 'outputs',
-               'pipeline', 'ros_benchmark', 'sync', 'top'}
+# Bags are written, replayed and scored on a laptop without ROS: these alone import it.
+ROS_ROOMS = {'node'}
+ROS_MODULES = {'benchmark.live'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
     'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}
-HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
+LAZY_ROS = {'messages.images': {'cv_bridge', 'sensor_msgs'}}
+"""What a module may ask of ROS where it is there."""
+
+# A node that only waits, and the help of a verb, must not wait for PyTorch.
+TORCH_FREE = {'cards', 'messages', 'sync', 'frames', 'health', 'parameters', 'node'}
 
 
 def module_name(path):
@@ -62,12 +65,11 @@ def module_name(path):
 MODULES = {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob('*.py'))}
 
 
-def floor_of(module):
-    """Return the floor of a module; that of its folder where it has one."""
-    for floor, members in FLOORS.items():
-        if module.split('.')[0] in members:
-            return floor
-    raise AssertionError(f'{module!r} has no floor: give it one in FLOORS of {__file__}')
+def room_of(module):
+    """Return the room of a module."""
+    room = module.partition('.')[0]
+    assert room in ROOMS, f'{module!r} stands in no room: give it one in ROOMS of {__file__}'
+    return room
 
 
 def statements(tree, lazy):
@@ -110,33 +112,51 @@ def own_imports(module):
     return {name for kind, name in IMPORTS[module] if kind == 'own'}
 
 
-@pytest.mark.parametrize('module', MODULES)
-def test_imports_point_down(module):
-    height = HEIGHT[floor_of(module)]
-    upward = {name for name in own_imports(module) if HEIGHT[floor_of(name)] > height}
-    assert not upward, f'{module or PACKAGE} imports {upward} from a higher floor'
-
-
-@pytest.mark.parametrize('module', MODULES)
-def test_a_floor_uses_its_own_libraries_and_those_below(module):
-    height = HEIGHT[floor_of(module)]
-    allowed = {name for floor, names in LIBRARIES.items() if HEIGHT[floor] <= height
-               for name in names} | (ROS_LIBRARIES if module in ROS_MODULES else set())
-    used = {name for kind, name in IMPORTS[module] if kind == 'library'}
-    foreign = used - allowed - sys.stdlib_module_names
-    assert not foreign, f'{module or PACKAGE} imports {foreign}: not a library of its floor'
-
-
-@pytest.mark.parametrize('module', sorted(set(MODULES) - ROS_MODULES))
-def test_a_module_that_does_not_speak_ros_can_be_imported_without_it(module):
-    reached, waiting = set(), {module}
+def libraries_at_import(module):
+    """Return the libraries that importing a module imports, with the module that does it."""
+    found, reached, waiting = {}, set(), {module}
     while waiting:
         name = waiting.pop()
         reached.add(name)
-        at_once = imports(MODULES[name], lazy=False)
-        ros = {library for kind, library in at_once if kind == 'library'} & ROS_LIBRARIES
-        assert not ros, f'importing {module or PACKAGE} imports {name} and with it {ros}'
-        waiting |= {own for kind, own in at_once if kind == 'own'} - reached
+        for kind, target in imports(MODULES[name], lazy=False):
+            if kind == 'library':
+                found.setdefault(target, name)
+            else:
+                # With a module comes the face of its folder.
+                waiting |= {target, target.partition('.')[0]} - reached
+    return found
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_imports_point_to_rooms_above(module):
+    height = HEIGHT[room_of(module)]
+    below = {name for name in own_imports(module) if HEIGHT[room_of(name)] > height}
+    assert not below, f'{module or PACKAGE} imports {below} from a room below its own'
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_a_room_uses_the_libraries_of_its_own_and_of_those_above(module):
+    height = HEIGHT[room_of(module)]
+    allowed = set().union(*(names for room, names in ROOMS.items() if HEIGHT[room] <= height))
+    if room_of(module) in ROS_ROOMS or module in ROS_MODULES:
+        allowed |= ROS_LIBRARIES
+    used = {name for kind, name in IMPORTS[module] if kind == 'library'}
+    foreign = used - allowed - sys.stdlib_module_names - LAZY_ROS.get(module, set())
+    assert not foreign, f'{module or PACKAGE} imports {foreign}: not a library of its room'
+
+
+@pytest.mark.parametrize('module', [
+    name for name in MODULES if room_of(name) not in ROS_ROOMS and name not in ROS_MODULES])
+def test_a_module_that_does_not_speak_ros_can_be_imported_without_it(module):
+    ros = {library: by for library, by in libraries_at_import(module).items()
+           if library in ROS_LIBRARIES}
+    assert not ros, f'importing {module or PACKAGE} imports {ros}'
+
+
+@pytest.mark.parametrize('module', [name for name in MODULES if room_of(name) in TORCH_FREE])
+def test_a_module_that_must_be_quick_does_not_import_torch(module):
+    by = libraries_at_import(module).get('torch')
+    assert by is None, f'importing {module} imports torch, in {by}'
 
 
 def test_networks_do_not_import_each_other():
@@ -155,8 +175,5 @@ def test_no_modules_import_each_other_in_a_circle():
         raise AssertionError(f'a circle of imports: {" -> ".join(error.args[1])}') from None
 
 
-def test_every_module_named_by_a_floor_exists():
-    named = {name for members in FLOORS.values() for name in members}
-    existing = {module.split('.')[0] for module in MODULES}
-    assert named <= existing
-    assert len(named) == sum(map(len, FLOORS.values())), 'a module stands on two floors'
+def test_every_room_exists():
+    assert set(ROOMS) == {module.partition('.')[0] for module in MODULES}

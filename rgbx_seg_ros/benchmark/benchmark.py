@@ -373,6 +373,6 @@ def _measure_node(args):
     if len(args.model) != 1 or len(args.engine) != 1 or args.networks:
         raise ParameterError(f'--ros takes one --model and one --engine, given are {args.model!r} '
                              f'and {args.engine!r}, with the networks {args.networks!r}')
-    from rgbx_seg_ros.benchmark import live as ros_benchmark  # the rest runs without ROS
-    ros_benchmark.run(Settings(args.model[0], args.engine[0], args.device, tuple(args.rates),
-                               args.seconds, args.data), args.json)
+    from rgbx_seg_ros.benchmark import live  # the rest runs without ROS
+    live.run(Settings(args.model[0], args.engine[0], args.device, tuple(args.rates),
+                      args.seconds, args.data), args.json)

@@ -12,10 +12,9 @@ from pathlib import Path
 import shutil
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.engines.model_files import cannot_export, EXPORT_ERRORS, FrameKind, quiet, trace
 from rgbx_seg_ros.errors import EngineError, UnavailableError
-from rgbx_seg_ros.frames.raw import to_batch
 import torch
 from torch import nn
 

@@ -7,6 +7,7 @@ Everything between the camera's bytes and the planner's runs here, on the device
 go up and only the mask and the confidence come down, whichever engine runs the module.
 """
 
+import numpy as np
 from rgbx_seg_ros.cards.card import Card
 import torch
 from torch import nn
@@ -14,6 +15,18 @@ from torch.nn import functional as F
 
 _LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey value, ITU-R BT.601."""
+
+
+def to_batch(frame: np.ndarray) -> torch.Tensor:
+    """Return `frame` as a batch of one, (1, H, W, C), sharing its memory where it can."""
+    if frame.ndim == 2:
+        frame = frame[..., None]
+    # Torch takes neither negative strides, nor rows that end within a value, nor, without a
+    # warning, the read-only buffer of a message.
+    odd = any(stride < 0 or stride % frame.itemsize for stride in frame.strides)
+    if odd or not frame.flags.writeable:
+        frame = np.array(frame, order='C')
+    return torch.from_numpy(frame)[None]
 
 
 class Normalize(nn.Module):

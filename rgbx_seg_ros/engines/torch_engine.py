@@ -8,9 +8,8 @@ import warnings
 
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
-from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
-from rgbx_seg_ros.frames.raw import to_batch
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.weights.checkpoint import load_into, load_weights, sha256

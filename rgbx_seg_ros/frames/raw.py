@@ -5,7 +5,6 @@
 import numpy as np
 from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import FrameError
-import torch
 
 X_TYPES = (np.uint8, np.uint16, np.float32)
 _SAMPLES_PER_FRAME = 20_000
@@ -101,15 +100,3 @@ def regular_sample(x: np.ndarray, count: int) -> np.ndarray:
 def is_valid(x: np.ndarray, spec: XInput) -> np.ndarray:
     """Return where `x` holds a measurement: a finite value that is not `spec.invalid`."""
     return np.isfinite(x) if spec.invalid is None else np.isfinite(x) & (x != spec.invalid)
-
-
-def to_batch(frame: np.ndarray) -> torch.Tensor:
-    """Return `frame` as a batch of one, (1, H, W, C), sharing its memory where it can."""
-    if frame.ndim == 2:
-        frame = frame[..., None]
-    # Torch takes neither negative strides, nor rows that end within a value, nor, without a
-    # warning, the read-only buffer of a message.
-    odd = any(stride < 0 or stride % frame.itemsize for stride in frame.strides)
-    if odd or not frame.flags.writeable:
-        frame = np.array(frame, order='C')
-    return torch.from_numpy(frame)[None]

@@ -1,6 +1,10 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A card and an engine: the one object that node, replay, predict and evaluate all use."""
+"""
+A card and an engine: the one object that node, replay, predict and evaluate all use.
+
+PyTorch is imported when a model is opened: a node that is not configured yet does not wait for it.
+"""
 
 from dataclasses import dataclass, replace
 import time
@@ -8,9 +12,7 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card, load_card
-from rgbx_seg_ros.engines import open_engine
 from rgbx_seg_ros.frames.raw import check_rgb, check_x, x_range
-from rgbx_seg_ros.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Segmenter:
         `x_input` replaces fields of the card's XInput, as a rig may need it. Raise CardError,
         WeightsError or EngineError where it cannot run here; warn where the card has no weights.
         """
+        from rgbx_seg_ros.engines import open_engine
+
         card = load_card(path_or_name)
         card = replace(card, x=replace(card.x, **x_input))
         if card.weights is None:
@@ -63,6 +67,8 @@ class Segmenter:
     @property
     def fuses(self) -> bool:
         """Whether the network makes a fused image."""
+        from rgbx_seg_ros.networks import NETWORKS
+
         return hasattr(NETWORKS[self.card.network], 'forward_with_fusion')
 
     def settle(self, rgb: np.ndarray, x: np.ndarray) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rgbx_seg_ros.bags import storage as bags
+from rgbx_seg_ros.bags import storage
 from rgbx_seg_ros.bags.make_bag import make_bag
 from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message
 from rgbx_seg_ros.datasets import FolderDataset
@@ -211,7 +211,7 @@ def _write_bag(path, done):
     with BagWriter(path) as bag:
         start_ns = min(done.received_ns.values(), default=0)
         if done.palette:
-            bag.write('/segmentation/palette', bags.String(data=done.palette), start_ns, True)
+            bag.write('/segmentation/palette', storage.String(data=done.palette), start_ns, True)
         for stamp, receive_ns in sorted(done.received_ns.items()):
             for name in _OUTPUTS:
                 message = done.images[name].get(stamp)

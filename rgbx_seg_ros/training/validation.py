@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.distributed import Processes
-from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import DataError, FrameError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
-from rgbx_seg_ros.frames.raw import check_x, to_batch
+from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.inference.tiles import window_starts
 from rgbx_seg_ros.training.data import limits_of
 import torch

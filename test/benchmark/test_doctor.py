@@ -213,7 +213,8 @@ def test_a_library_that_cannot_be_loaded_is_told_with_its_reason(examined, monke
 def test_without_pytorch_there_is_still_a_page():
     done = subprocess.run(
         [sys.executable, '-c', "import sys; sys.modules['torch'] = None\n"
-         'from argparse import Namespace\nfrom rgbx_seg_ros.benchmark.doctor import DEFAULT, main\n'
+         'from argparse import Namespace\n'
+         'from rgbx_seg_ros.benchmark.doctor import DEFAULT, main\n'
          'sys.exit(main(Namespace(model=DEFAULT.model)))'],
         capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (1, '')

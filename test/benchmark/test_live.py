@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from rgbx_seg_ros.benchmark import live as ros_benchmark  # noqa: E402,I100
+from rgbx_seg_ros.benchmark import live  # noqa: E402,I100
 from rgbx_seg_ros.benchmark.live import measure, run  # noqa: E402
 from rgbx_seg_ros.benchmark.rates import ALLOWED_LOSS, LIMIT_HZ, Settings  # noqa: E402
 from rgbx_seg_ros.errors import RgbxSegError  # noqa: E402
@@ -54,7 +54,7 @@ def at_the_first_run(action):
 
 def test_a_live_node_is_measured(settings, tmp_path, capsys, monkeypatch):
     # On a busy machine a pair takes a second, and more of them minutes.
-    monkeypatch.setattr(ros_benchmark, '_LEAST_PAIRS', 12)
+    monkeypatch.setattr(live, '_LEAST_PAIRS', 12)
     path = tmp_path / 'result.json'
     run(settings, path)
     out, err = capsys.readouterr()
@@ -92,7 +92,7 @@ def test_a_node_that_dies_ends_the_benchmark(settings):
 
 
 def test_a_node_that_hangs_ends_the_benchmark(settings, monkeypatch):
-    monkeypatch.setattr(ros_benchmark, '_STOP_S', 0.5)
+    monkeypatch.setattr(live, '_STOP_S', 0.5)
     with pytest.raises(RgbxSegError, match='no mask within'):
         measure(settings, at_the_first_run(lambda node: os.kill(node, signal.SIGSTOP)))
     assert not processes()

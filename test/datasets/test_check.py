@@ -8,9 +8,8 @@ import re
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.datasets import check as data_check
 from rgbx_seg_ros.datasets import DATASETS
-from rgbx_seg_ros.datasets.check import check, sheet, text
+from rgbx_seg_ros.datasets.check import _chosen, add_arguments, check, main, sheet, text
 from rgbx_seg_ros.errors import DataError
 from support.dataset_trees import SIZE, TREES, write
 
@@ -38,8 +37,8 @@ def whole(tmp_path, monkeypatch):
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    data_check.add_arguments(parser)
-    return data_check.main(parser.parse_args(['check', *map(str, arguments)]))
+    add_arguments(parser)
+    return main(parser.parse_args(['check', *map(str, arguments)]))
 
 
 @pytest.mark.parametrize('name', DATASETS)
@@ -165,7 +164,7 @@ def test_the_sheet_shows_a_class_that_one_frame_alone_has(tmp_path):
                 image[:] = 5
             write(tmp_path / kind / f'b{i:02}.png', image)
     reports = check('folder', tmp_path)
-    names = [name for _, name in data_check._chosen(reports)]
+    names = [name for _, name in _chosen(reports)]
     assert 'b27' in names and len(set(names)) == len(names) == 8
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import ENGINES, open_engine, torch_engine
-from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
-from rgbx_seg_ros.frames.raw import to_batch
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.weights.checkpoint import load_weights, save_weights, sha256
 import torch

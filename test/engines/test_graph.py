@@ -3,14 +3,15 @@
 """From raw frames to mask and confidence, with networks whose answer is known."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.engines.graph import Normalize, SegmentationGraph
+from rgbx_seg_ros.engines.graph import Normalize, SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.frames.raw import to_batch, x_range
+from rgbx_seg_ros.frames.raw import x_range, X_TYPES
 import torch
 from torch import nn
 
@@ -257,3 +258,36 @@ def test_a_constant_frame_is_zero_and_never_nan(make_card, normalization, value)
     _, found = Normalize(card)(torch.zeros(1, 5, 8, 3, dtype=torch.uint8), to_batch(x),
                                torch.tensor([x_range(x, card.x)]))
     assert (found == 0).all()
+
+
+def views(frame):
+    """Return the same pixels in other memory: read-only, padded rows, mirrored, transposed."""
+    read_only = frame.copy()
+    read_only.flags.writeable = False
+    padded = np.zeros((frame.shape[0], frame.shape[1] + 5, *frame.shape[2:]), frame.dtype)
+    padded[:, :frame.shape[1]] = frame
+    rows = [row.tobytes() + b'x' for row in frame]  # rows that end within a 16-bit value
+    odd = np.ndarray(frame.shape, frame.dtype, bytearray(b''.join(rows)),
+                     strides=(len(rows[0]), *frame.strides[1:]))
+    turned = np.ascontiguousarray(frame.swapaxes(0, 1)).swapaxes(0, 1)
+    return [read_only, padded[:, :frame.shape[1]], odd, frame[::-1].copy()[::-1],
+            frame[:, ::-1].copy()[:, ::-1], turned, np.frombuffer(
+                frame.tobytes(), frame.dtype).reshape(frame.shape)]
+
+
+@pytest.mark.parametrize('x_type', X_TYPES)
+@pytest.mark.parametrize('shape', [(4, 6), (4, 6, 1), (4, 6, 3)])
+def test_the_memory_of_a_frame_does_not_matter_and_gives_no_warning(x_type, shape):
+    frame = np.arange(np.prod(shape)).reshape(shape).astype(x_type)
+    for view in views(frame):
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            batch = to_batch(view)
+        assert tuple(batch.shape) == (1, 4, 6, *(shape[2:] or (1,)))
+        assert np.array_equal(batch.numpy().reshape(shape), frame)
+
+
+def test_a_frame_that_torch_can_use_is_not_copied():
+    frame = np.zeros((4, 6, 3), np.uint8)
+    to_batch(frame)[0, 1, 2, 0] = 7
+    assert frame[1, 2, 0] == 7

@@ -306,7 +306,8 @@ def test_windows_slide_over_whole_tiles(tmp_path, monkeypatch, command, tiny_car
             opened.append(self.WINDOW)
             raise DataError('seen')
     monkeypatch.setitem(DATASETS, 'potsdam', Tiles)
-    monkeypatch.setattr('rgbx_seg_ros.evaluation.evaluate.open_dataset', lambda name, *rest: Tiles(*rest))
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.evaluate.open_dataset',
+                        lambda name, *rest: Tiles(*rest))
     for protocol in ('ms2mnet_potsdam', 'plain'):
         command('evaluate', '--model', tiny_card, '--data', tmp_path, '--dataset', 'potsdam',
                 '--protocol', protocol)

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.card import Card, load_card, Onnx, RgbInput, XInput
-from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.engines.model_files import card_text, Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.export import onnx as verb
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.frames.raw import to_batch
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS, resnet
 from rgbx_seg_ros.networks.convnext import CONVNEXT

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import X_NORMALIZATIONS, XInput
 from rgbx_seg_ros.errors import CardError, FrameError
-from rgbx_seg_ros.frames.raw import check_rgb, check_x, to_batch, x_range, X_TYPES
+from rgbx_seg_ros.frames.raw import check_rgb, check_x, x_range, X_TYPES
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -129,36 +129,3 @@ def test_percentiles_of_a_large_frame_are_close_to_the_exact_ones():
     x = np.random.default_rng(0).normal(1000, 100, (1024, 1280)).astype(np.uint16)
     exact = np.percentile(x, (1, 99))
     np.testing.assert_allclose(x_range(x, spec('percentile')), exact, atol=10)
-
-
-def views(frame):
-    """Return the same pixels in other memory: read-only, padded rows, mirrored, transposed."""
-    read_only = frame.copy()
-    read_only.flags.writeable = False
-    padded = np.zeros((frame.shape[0], frame.shape[1] + 5, *frame.shape[2:]), frame.dtype)
-    padded[:, :frame.shape[1]] = frame
-    rows = [row.tobytes() + b'x' for row in frame]  # rows that end within a 16-bit value
-    odd = np.ndarray(frame.shape, frame.dtype, bytearray(b''.join(rows)),
-                     strides=(len(rows[0]), *frame.strides[1:]))
-    turned = np.ascontiguousarray(frame.swapaxes(0, 1)).swapaxes(0, 1)
-    return [read_only, padded[:, :frame.shape[1]], odd, frame[::-1].copy()[::-1],
-            frame[:, ::-1].copy()[:, ::-1], turned, np.frombuffer(
-                frame.tobytes(), frame.dtype).reshape(frame.shape)]
-
-
-@pytest.mark.parametrize('x_type', X_TYPES)
-@pytest.mark.parametrize('shape', [(4, 6), (4, 6, 1), (4, 6, 3)])
-def test_the_memory_of_a_frame_does_not_matter_and_gives_no_warning(x_type, shape):
-    frame = np.arange(np.prod(shape)).reshape(shape).astype(x_type)
-    for view in views(frame):
-        with warnings.catch_warnings():
-            warnings.simplefilter('error')
-            batch = to_batch(view)
-        assert tuple(batch.shape) == (1, 4, 6, *(shape[2:] or (1,)))
-        assert np.array_equal(batch.numpy().reshape(shape), frame)
-
-
-def test_a_frame_that_torch_can_use_is_not_copied():
-    frame = np.zeros((4, 6, 3), np.uint8)
-    to_batch(frame)[0, 1, 2, 0] = 7
-    assert frame[1, 2, 0] == 7

@@ -267,8 +267,8 @@ def test_a_file_of_countless_parts_is_refused_in_no_time(data, said):
 GREED = """
 import sys, types
 from rgbx_seg_ros import errors
-from rgbx_seg_ros.messages import images as messages
-decode = getattr(messages, sys.argv[1])
+from rgbx_seg_ros.messages import images
+decode = getattr(images, sys.argv[1])
 message = types.SimpleNamespace(format='', data=sys.stdin.buffer.read())
 def peak():
     return int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])

@@ -10,10 +10,10 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.distributed import Processes
-from rgbx_seg_ros.engines.graph import SegmentationGraph
+from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
-from rgbx_seg_ros.frames.raw import to_batch, x_range
+from rgbx_seg_ros.frames.raw import x_range
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.training import train as module
