@@ -33,6 +33,7 @@ from rgbx_seg_ros.resources import share_dir
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from support.ros_stage import next_domain, Stage
+from support.stand_ins import StandIn
 
 MASK = 'segmentation/mask'
 SHOWN = (MASK, 'segmentation/confidence', 'segmentation/overlay')
@@ -43,7 +44,7 @@ _LOST_S = 10.0
 _START_S, _STOP_S = 90.0, 30.0
 
 
-class QuickEngine:
+class QuickEngine(StandIn):
     """Answers at once, with new arrays of the right sizes, as a network does."""
 
     device = 'none: a mask is made of the red channel'
@@ -51,7 +52,7 @@ class QuickEngine:
     def __init__(self, card, device):
         pass
 
-    def __call__(self, rgb, x, x_range, present):
+    def __call__(self, rgb, x, x_limits, sensors):
         mask = rgb[..., 0] >> 7
         return mask, np.full_like(mask, 250)
 
@@ -61,9 +62,9 @@ class LeakyEngine(QuickEngine):
 
     kept = []
 
-    def __call__(self, rgb, x, x_range, present):
+    def __call__(self, rgb, x, x_limits, sensors):
         self.kept.append(x.copy())
-        return super().__call__(rgb, x, x_range, present)
+        return super().__call__(rgb, x, x_limits, sensors)
 
 
 ENGINES = {'real': None, 'quick': QuickEngine, 'leaky': LeakyEngine}

@@ -19,6 +19,7 @@ ROOMS = {
     'errors': set(),
     'fields': {'yaml'},
     'resources': set(),
+    'sensors': set(),
     'allocator': set(),
     'distributed': {'torch'},
     'cards': {'numpy'},

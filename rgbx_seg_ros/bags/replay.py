@@ -35,7 +35,7 @@ from rgbx_seg_ros.evaluation.metrics import Tally
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, shrunk, write_report
 from rgbx_seg_ros.frames.raw import check_x
-from rgbx_seg_ros.frames.x_range import RangeTracker
+from rgbx_seg_ros.frames.smoothing import LimitsTracker
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
@@ -178,7 +178,7 @@ class _Replay:
     def __init__(self, segmenter, settings, writer, gallery, has_labels):
         self._segmenter, self._writer, self._gallery = segmenter, writer, gallery
         self._has_labels = has_labels
-        self._range = RangeTracker(segmenter.card.x)
+        self._range = LimitsTracker(segmenter.card.x)
         self._pairer = Pairer(settings)
         self._now_ns = 0
         self._malformed = Counter()
@@ -230,8 +230,8 @@ class _Replay:
     def _segment(self, pairs):
         for pair in pairs:
             header, rgb = pair.rgb
-            limits = self._range(pair.x, pair.x_stamp_ns)
-            result = self._segmenter(rgb, pair.x, limits=limits)
+            x_limits = self._range(pair.x, pair.x_stamp_ns)
+            result = self._segmenter(rgb, pair.x, x_limits=x_limits)
             if not self.pairs:
                 palette = String(data=self._segmenter.labels.to_json())
                 self._writer.write(PALETTE_TOPIC, palette, self._now_ns, latched=True)

@@ -204,7 +204,7 @@ def segment_some(card: Card, engine: str, device: torch.device, pairs) -> None:
 def _settle(segmenter, pair):
     """Let an engine finish what it makes in the background; return whether it runs on that."""
     segmenter.settle(*pair)
-    return segmenter.engine.settle() if hasattr(segmenter.engine, 'settle') else True
+    return segmenter.engine.settle()
 
 
 def turns(rows, pairs, frames: int, task: str):

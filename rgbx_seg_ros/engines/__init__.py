@@ -3,21 +3,18 @@
 """
 What runs a model, by name.
 
-An engine is a class with `__init__(card, device)` and `__call__(rgb, x, x_range, present)`. The
-call takes one raw pair as arrays, (H, W, 3) uint8 and (H, W[, C]), the raw values of x that become
-0 and 1, and for each modality 1, or 0 if it is lost. It returns mask and confidence, both (H, W)
-uint8, and behind them the fused image, (H, W, 3) uint8 in RGB, of a network that makes one.
-`device` says in words where it runs.
+`base.Engine` says what each of them does. It uses `frames`, `networks`, `weights` and `cards`.
 """
 
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.fields import unknown_name
 
-__all__ = ['ENGINES', 'open_engine']
+__all__ = ['Engine', 'ENGINES', 'open_engine']
 
 ENGINES = {
     'torch': TorchEngine,
@@ -28,7 +25,7 @@ ENGINES = {
 }
 
 
-def open_engine(name: str, card: Card, device: str = 'auto'):
+def open_engine(name: str, card: Card, device: str = 'auto') -> Engine:
     """
     Return the engine `name`, ready to run the model of `card`.
 

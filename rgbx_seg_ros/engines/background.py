@@ -16,6 +16,7 @@ import weakref
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.cache import (
     cached_kinds,
     cached_path,
@@ -28,7 +29,7 @@ from rgbx_seg_ros.engines.cache import (
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
-from torch import nn
+from rgbx_seg_ros.sensors import Sensors
 
 KEPT = 4
 """Kinds of frames whose models stay in memory."""
@@ -62,7 +63,7 @@ def check_agreement(name: str, expected, found, precision: str) -> None:
         raise EngineError(f'{name} gives another mask than PyTorch: {difference}')
 
 
-class BackgroundEngine:
+class BackgroundEngine(Engine):
     """
     Runs a card's model by a `runtime`, by the engine `torch` until that is ready or if it cannot.
 
@@ -86,17 +87,14 @@ class BackgroundEngine:
         return f'{self._torch.device} by PyTorch until {self._runtime.name} is ready'
 
     @property
-    def network(self) -> nn.Module:
-        """The network alone in PyTorch, in eval mode and on its device."""
+    def network(self):
         return self._torch.network
 
-    def ready_kinds(self) -> list[FrameKind]:
-        """Return the kinds of frames for which a file is there."""
+    def ready_kinds(self):
         return cached_kinds(self._card, self._runtime.key, self._runtime.suffix)
 
-    def __call__(self, rgb, x, x_range, present=(1.0, 1.0)):
-        """Return mask, confidence and, from some networks, the fused image of one raw pair."""
-        pair = rgb, x, x_range, present
+    def __call__(self, rgb, x, x_limits, sensors=Sensors.BOTH):
+        pair = rgb, x, x_limits, sensors
         kind = FrameKind.of(rgb, x)
         repeated, self._latest = kind == self._latest, kind
         self._take_over()
@@ -112,12 +110,8 @@ class BackgroundEngine:
             self._start(kind, pair, outputs, file)
         return outputs
 
-    def settle(self, timeout_s: float | None = None) -> bool:
-        """
-        Wait until nothing is being made, at most `timeout_s`.
-
-        Return whether the runtime, and not PyTorch, runs frames of the latest kind.
-        """
+    def settle(self, timeout_s=None):
+        """Wait as `Engine.settle` does; return whether the runtime serves, and not PyTorch."""
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while self._job:  # one that has failed may be followed by another
             self._job.wait(None if end_s is None else max(0.0, end_s - time.monotonic()))

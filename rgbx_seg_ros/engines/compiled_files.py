@@ -15,6 +15,7 @@ from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.engines.model_files import cannot_export, EXPORT_ERRORS, FrameKind, quiet, trace
 from rgbx_seg_ros.errors import EngineError, UnavailableError
+from rgbx_seg_ros.sensors import Sensors
 import torch
 from torch import nn
 
@@ -84,13 +85,13 @@ class CompiledModel:
                               f'{_first_line(error)}') from error
 
     @torch.inference_mode()
-    def __call__(self, rgb, x, x_range, present=(1.0, 1.0)):
+    def __call__(self, rgb, x, x_limits, sensors=Sensors.BOTH):
         """Return mask, confidence and, from some networks, the fused image of one raw pair."""
         if (found := FrameKind.of(rgb, x)) != self._kind:  # the code itself does not look
             raise EngineError(f'the frames are {found}, {str(self._path)!r} is for {self._kind}')
         inputs = (to_batch(rgb).contiguous(), to_batch(x).contiguous(),
-                  torch.tensor([x_range], dtype=torch.float32),
-                  torch.tensor([present], dtype=torch.float32))
+                  torch.tensor([x_limits], dtype=torch.float32),
+                  torch.tensor([sensors.present], dtype=torch.float32))
         try:
             return tuple(output[0].numpy() for output in self._run(*inputs))
         except EXPORT_ERRORS as error:

@@ -9,6 +9,7 @@ go up and only the mask and the confidence come down, whichever engine runs the 
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.networks.base import Network
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,7 +34,7 @@ class Normalize(nn.Module):
     """
     Raw frames to the network's input, as the card says.
 
-    `forward(rgb, x, x_range)` takes (N, H, W, 3) uint8 in RGB order, (N, h, w, 1 or 3) of any
+    `forward(rgb, x, x_limits)` takes (N, H, W, 3) uint8 in RGB order, (N, h, w, 1 or 3) of any
     type, and (N, 2) float32 raw values that become 0 and 1. It returns two float32 maps, (N, 3,
     H, W) and (N, 1 or 3, h, w): the card has a mean for each channel of X that the network takes.
     Pixels of X without a measurement get the raw value that becomes 0.
@@ -49,14 +50,14 @@ class Normalize(nn.Module):
             self.register_buffer(f'{name}_std', std.view(1, -1, 1, 1), persistent=False)
         self.register_buffer('luma', torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, rgb, x, x_range):
+    def forward(self, rgb, x, x_limits):
         rgb = rgb.permute(0, 3, 1, 2).float()  # N 3 H W
         if self.flip_rgb:
             rgb = rgb.flip(1)
         rgb = (rgb / 255.0 - self.rgb_mean) / self.rgb_std
 
         raw = x.permute(0, 3, 1, 2).float()  # N C H W
-        low, high = x_range[:, 0].view(-1, 1, 1, 1), x_range[:, 1].view(-1, 1, 1, 1)
+        low, high = x_limits[:, 0].view(-1, 1, 1, 1), x_limits[:, 1].view(-1, 1, 1, 1)
         x = ((raw - low) / (high - low)).clamp(0.0, 1.0)
         # The clamp bounds infinities. NaN comes from the sensor, or from a range that float32
         # cannot tell from one value.
@@ -73,31 +74,27 @@ class SegmentationGraph(nn.Module):
     """
     The whole way of a frame through the network `network` of `card`.
 
-    `forward(rgb, x, x_range, present)` takes what `Normalize` takes, and (N, 2) float32: 1 for a
+    `forward(rgb, x, x_limits, present)` takes what `Normalize` takes, and (N, 2) float32: 1 for a
     modality that is there, 0 for one that is lost and whose mean takes the place of its frame. It
     returns two maps (N, H, W) uint8 at the size of the colour frame, which counts if it is lost as
-    well: the class id, and the probability of that class times 255. A network with
-    `forward_with_fusion` gives a third one, (N, H, W, 3) uint8: its fused image in RGB. Both
+    well: the class id, and the probability of that class times 255. A network that
+    fuses gives a third one, (N, H, W, 3) uint8: its fused image in RGB. Both
     frames are scaled to fit the card's input size with the colour frame's aspect ratio kept; what
     is left at the right and bottom is zero, the mean.
     """
 
-    def __init__(self, network: nn.Module, card: Card):
+    def __init__(self, network: Network, card: Card):
         super().__init__()
         self.normalize = Normalize(card)
         self.network = network
-        self.fuses = hasattr(network, 'forward_with_fusion')
         self.input_size = card.input_size
 
-    def forward(self, rgb, x, x_range, present):
+    def forward(self, rgb, x, x_limits, present):
         size = rgb.shape[1:3]
         fitted = self._fitted_size(size)
-        frames = zip(self.normalize(rgb, x, x_range), present.unbind(1), strict=True)
+        frames = zip(self.normalize(rgb, x, x_limits), present.unbind(1), strict=True)
         rgb, x = (self._fit(frame * one.view(-1, 1, 1, 1), fitted) for frame, one in frames)
-        if self.fuses:
-            logits, fused = self.network.forward_with_fusion(rgb, x)
-        else:
-            logits, fused = self.network(rgb, x), None
+        logits, fused = self.network.forward_with_fusion(rgb, x)
         logits = self._unfit(logits, fitted, size)
         confidence, mask = logits.softmax(dim=1).max(dim=1)
         outputs = mask.to(torch.uint8), (confidence * 255.0).round().to(torch.uint8)

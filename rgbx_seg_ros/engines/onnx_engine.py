@@ -40,7 +40,6 @@ class OnnxEngine(BackgroundEngine):
                 self._go_without_file(error)
 
     def ready_kinds(self):
-        """Return the kinds of frames for which a file is there."""
         file = self._runtime.file
         return [*([file.kind] if file else []), *super().ready_kinds()]
 

@@ -7,7 +7,7 @@ The inputs of a file are those of `SegmentationGraph`, a batch of one:
 
     rgb      (1, H, W, 3) uint8, RGB order
     x        (1, h, w, C) as the sensor gives it
-    x_range  (1, 2) float32, raw values of x that become 0 and 1
+    x_limits  (1, 2) float32, raw values of x that become 0 and 1
     present  (1, 2) float32, 1 for a modality that is there, 0 for one that is lost
 
 and its outputs mask, confidence (1, H, W) uint8 and, of a network that makes one, fused
@@ -36,13 +36,14 @@ from rgbx_seg_ros.engines.model_files import (
 )
 from rgbx_seg_ros.errors import EngineError, UnavailableError
 from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.sensors import Sensors
 import torch
 from torch import nn
 import yaml
 
 OPSET = 20
 """The first one with GELU as an operator."""
-INPUTS = ('rgb', 'x', 'x_range', 'present')
+INPUTS = ('rgb', 'x', 'x_limits', 'present')
 OUTPUTS = ('mask', 'confidence', 'fused')
 CPU = (('CPUExecutionProvider', {}),)
 INSTALL = "pip install 'rgbx_seg_ros[onnx]'"
@@ -68,7 +69,7 @@ def write_onnx(network: nn.Module, card: Card, path: Path, kind: FrameKind) -> N
     """
     import_onnx('onnxscript')
     graph = SegmentationGraph(network, card).eval()
-    names = OUTPUTS if graph.fuses else OUTPUTS[:2]
+    names = OUTPUTS if graph.network.FUSES else OUTPUTS[:2]
     try:
         with quiet('torch.onnx'), torch.no_grad():
             program = torch.onnx.export(
@@ -157,10 +158,10 @@ class OnnxModel:
         return {name.removeprefix(_METADATA): value for name, value in found.items()
                 if name.startswith(_METADATA)}
 
-    def __call__(self, rgb, x, x_range, present=(1.0, 1.0)):
+    def __call__(self, rgb, x, x_limits, sensors=Sensors.BOTH):
         """Return mask, confidence and, from some networks, the fused image of one raw pair."""
-        values = (rgb, x if x.ndim == 3 else x[..., None], np.asarray(x_range, np.float32),
-                  np.asarray(present, np.float32))
+        values = (rgb, x if x.ndim == 3 else x[..., None], np.asarray(x_limits, np.float32),
+                  np.asarray(sensors.present, np.float32))
         feed = {name: np.ascontiguousarray(value)[None]
                 for name, value in zip(INPUTS, values, strict=True)}
         try:

@@ -7,11 +7,13 @@ import re
 import warnings
 
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.networks.folding import fold
+from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.weights.checkpoint import load_into, load_weights, sha256
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ KEPT = 4
 """Kinds of frames whose CUDA graphs are kept."""
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Runs the graph of a card's model in PyTorch on one device, on CUDA as a CUDA graph."""
 
     def __init__(self, card: Card, device: str = 'auto'):
@@ -43,7 +45,6 @@ class TorchEngine:
 
     @property
     def device(self) -> str:
-        """The device and the precision in words, such as 'cpu float32'."""
         name = ''
         if self._device.type == 'cuda':
             name = f'({torch.cuda.get_device_name(self._device)}) '
@@ -61,14 +62,13 @@ class TorchEngine:
 
     @property
     def network(self) -> nn.Module:
-        """The network alone, folded for inference and on its device."""
+        """The network alone, folded for inference."""
         return self._graph.network
 
     @torch.inference_mode()
-    def __call__(self, rgb, x, x_range, present=(1.0, 1.0)):
-        """Return mask, confidence and, from some networks, the fused image of one raw pair."""
-        inputs = (to_batch(rgb), to_batch(x), torch.tensor([x_range], dtype=torch.float32),
-                  torch.tensor([present], dtype=torch.float32))
+    def __call__(self, rgb, x, x_limits, sensors=Sensors.BOTH):
+        inputs = (to_batch(rgb), to_batch(x), torch.tensor([x_limits], dtype=torch.float32),
+                  torch.tensor([sensors.present], dtype=torch.float32))
         run = self._captured(inputs) if self._captures else self._run
         return tuple(output[0].cpu().numpy() for output in run(*inputs))
 

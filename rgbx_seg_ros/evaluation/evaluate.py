@@ -35,6 +35,7 @@ from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.frames.images import read_image, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
+from rgbx_seg_ros.sensors import Sensors
 import torch
 from torch import distributed
 from tqdm import tqdm
@@ -182,13 +183,13 @@ class Evaluation:
         return '\n'.join(lines)
 
 
-def evaluate(segmenter: Segmenter, data: PairedDataset, lost: str | None = None,
+def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Sensors.BOTH,
              protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
              processes: Processes = ALONE) -> Evaluation:
     """
     Segment every pair of `data` and return the scores.
 
-    With `lost`, 'rgb' or 'x', that modality does not count, as after the failure of a sensor.
+    The frames of `sensors` count, one alone as after the failure of the other.
     Frames without a label count for the boxes only. A `gallery` gets the labelled frames, with
     their mean IoU. Each of several `processes` takes its share of the frames, and all of them
     return the same. Raise DataError where there is nothing to score against, and ParameterError
@@ -196,9 +197,9 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, lost: str | None = None,
     """
     card = segmenter.card
     protocol.check(card)
-    if lost and (protocol.window or card.window):
-        raise ParameterError(f'{lost!r} cannot be lost with a window: no image in pieces was ever '
-                             'made without one of the two')
+    if sensors is not Sensors.BOTH and (protocol.window or card.window):
+        raise ParameterError(f'{sensors.value!r} alone cannot be scored with a window: no image '
+                             'in pieces was ever made without one of the two')
     _check_classes(data, card)
     light = lights(data.names)
     parts = {name: Part(len(card.labels)) for name in sorted(set(light.values())) or ['all']}
@@ -209,7 +210,7 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, lost: str | None = None,
         for index in indices:
             sample = _prepared(data[index], protocol, card)
             started = time.perf_counter()
-            mask, confidence = _segment(segmenter, protocol, sample, lost)
+            mask, confidence = _segment(segmenter, protocol, sample, sensors)
             ms = 1e3 * (time.perf_counter() - started)
             of_frame = Part(len(card.labels))
             of_frame.update(sample, mask, confidence, _known_boxes(data, sample.name, card))
@@ -280,14 +281,14 @@ def _prepared(sample: Sample, protocol: Protocol, card: Card) -> Sample:
     return sample
 
 
-def _segment(segmenter, protocol, sample, lost):
+def _segment(segmenter, protocol, sample, sensors):
     """Return mask and confidence of a pair; sliding windows know no confidence."""
     card = segmenter.card
     window = protocol.window or card.window
     limits = sample.x_limits if card.x.normalization == 'minmax' else None
     if window is None:
         try:
-            result = segmenter(sample.rgb, sample.x, lost, limits)
+            result = segmenter(sample.rgb, sample.x, sensors, limits)
         except FrameError as error:
             raise DataError(f'frame {sample.name!r}: {error}') from error
         return result.mask, result.confidence
@@ -397,7 +398,7 @@ def _run(args, processes):
         first = _prepared(data[0], protocol, segmenter.card)
         segmenter.settle(first.rgb, first.x)
     gallery = Gallery(segmenter.labels) if args.report else None
-    scores = evaluate(segmenter, data, args.lost, protocol, gallery, processes)
+    scores = evaluate(segmenter, data, Sensors.without(args.lost), protocol, gallery, processes)
     if not processes.is_first:
         return
     without = f' without {args.lost}' if args.lost else ''

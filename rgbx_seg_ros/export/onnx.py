@@ -15,7 +15,7 @@ from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, OPSET, write_onnx
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.export.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
-from rgbx_seg_ros.frames.raw import x_range, X_TYPES
+from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.resources import share_dir
 
@@ -51,7 +51,7 @@ def export_int8(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Cos
     that is too much.
     """
     engine, spec = segmenter.engine, segmenter.card.x
-    frames = [((rgb, x, x_range(x, spec)), label) for rgb, x, label in pairs]
+    frames = [((rgb, x, find_x_limits(x, spec)), label) for rgb, x, label in pairs]
     with _appearing(path) as part, TemporaryDirectory() as folder:
         whole = Path(folder) / 'float32.onnx'
         write_onnx(engine.network, segmenter.card, whole, kind)

@@ -55,7 +55,7 @@ def quantize(source: Path, target: Path, inputs) -> None:
     """
     Write the float32 model `source` in 8 bits to `target`.
 
-    `inputs` are what its calls will be like, (rgb, x, x_range) each. Raise EngineError where the
+    `inputs` are what its calls will be like, (rgb, x, x_limits) each. Raise EngineError where the
     quantizer fails.
     """
     tools = import_onnx('onnxruntime.quantization')

@@ -8,6 +8,6 @@ Arrays of NumPy and the files they come from; it uses `cards`.
 
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.frames.raw import check_rgb, check_x
-from rgbx_seg_ros.frames.x_range import RangeTracker
+from rgbx_seg_ros.frames.smoothing import LimitsTracker
 
-__all__ = ['check_rgb', 'check_x', 'RangeTracker', 'read_image', 'read_rgb', 'write_image']
+__all__ = ['check_rgb', 'check_x', 'LimitsTracker', 'read_image', 'read_rgb', 'write_image']

@@ -32,17 +32,17 @@ def _describe(frame):
     return f'{type(frame).__name__}'
 
 
-def x_range(x: np.ndarray, spec: XInput) -> tuple[float, float]:
+def find_x_limits(x: np.ndarray, spec: XInput) -> tuple[float, float]:
     """
     Return the raw values of `x` that become 0 and 1 in the network's input.
 
     A frame without a valid pixel, or of one value only, gets a range one unit wide. Raise
     FrameError for a frame that cannot hold what `spec` asks for.
     """
-    return given_range(x.dtype, spec) or measured_range(x, spec) or (0.0, 1.0)
+    return given_limits(x.dtype, spec) or measured_limits(x, spec) or (0.0, 1.0)
 
 
-def given_range(dtype: np.dtype, spec: XInput) -> tuple[float, float] | None:
+def given_limits(dtype: np.dtype, spec: XInput) -> tuple[float, float] | None:
     """
     Return the range that `spec` gives to all frames of a type; None where it follows the frame.
 
@@ -70,7 +70,7 @@ def _raw_of_celsius(dtype, spec):
     return low, high
 
 
-def measured_range(x: np.ndarray, spec: XInput) -> tuple[float, float] | None:
+def measured_limits(x: np.ndarray, spec: XInput) -> tuple[float, float] | None:
     """
     Return the range of the valid pixels of `x`, for minmax of all, else between percentiles.
 

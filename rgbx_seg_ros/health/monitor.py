@@ -27,6 +27,7 @@ import zlib
 import numpy as np
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.sync.pairing import CLOCK_JUMP_NS
 
 STATES = {
@@ -50,6 +51,9 @@ MODES = {
     'wait': 'nothing is published: a modality has failed or has not come yet',
 }
 """Every mode and what it tells the user."""
+
+SENSORS = {'fusion': Sensors.BOTH, 'rgb_only': Sensors.RGB, 'x_only': Sensors.X}
+"""Which frames masks are made of, in the modes that make any."""
 
 _DEGRADED = {  # policy: modalities that have failed: mode; any others: wait
     'wait': {},

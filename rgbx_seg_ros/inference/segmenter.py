@@ -12,7 +12,8 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card, load_card
-from rgbx_seg_ros.frames.raw import check_rgb, check_x, x_range
+from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits
+from rgbx_seg_ros.sensors import Sensors
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Segmenter:
         """Whether the network makes a fused image."""
         from rgbx_seg_ros.networks import NETWORKS
 
-        return hasattr(NETWORKS[self.card.network], 'forward_with_fusion')
+        return NETWORKS[self.card.network].FUSES
 
     def settle(self, rgb: np.ndarray, x: np.ndarray) -> None:
         """
@@ -77,29 +78,29 @@ class Segmenter:
 
         The node does not wait for an engine that gets ready in the background; a score must.
         """
-        if hasattr(self.engine, 'settle'):
-            for _ in range(2):  # a single frame is not worth it to such an engine
-                self(rgb, x)
-            self.engine.settle()
+        if self.engine.ready_kinds() is None:
+            return
+        for _ in range(2):  # a single frame is not worth it to an engine that makes files
+            self(rgb, x)
+        self.engine.settle()
 
-    def __call__(self, rgb: np.ndarray, x: np.ndarray, lost: str | None = None,
-                 limits: tuple[float, float] | None = None) -> Segmentation:
+    def __call__(self, rgb: np.ndarray, x: np.ndarray, sensors: Sensors = Sensors.BOTH,
+                 x_limits: tuple[float, float] | None = None) -> Segmentation:
         """
-        Segment one pair; of a modality that is `lost`, 'rgb' or 'x', the frame does not count.
+        Segment one pair, of which the frames of `sensors` count.
 
         `rgb` is (H, W, 3) uint8 in RGB order; `x` is the raw frame as stored, (H, W) or (H, W, 3)
         of uint8, uint16 or float32, showing the same field of view, of any size. The mask has the
-        size of `rgb`, also where that is lost. `limits` are the raw values of X that become 0 and
-        1, by default those that the card gives this frame by itself. Raise FrameError for anything
-        else.
+        size of `rgb`, also where that does not count. `x_limits` are the raw values of X that
+        become 0 and 1, by default those that the card gives this frame by itself. Raise FrameError
+        for anything else.
         """
         started = time.perf_counter()
         check_rgb(rgb)
         check_x(x)
-        limits = limits or x_range(x, self.card.x)
+        x_limits = x_limits or find_x_limits(x, self.card.x)
         prepared = time.perf_counter()
-        present = (float(lost != 'rgb'), float(lost != 'x'))
-        mask, confidence, *fused = self.engine(rgb, x, limits, present)
+        mask, confidence, *fused = self.engine(rgb, x, x_limits, sensors)
         done = time.perf_counter()
         return Segmentation(mask, confidence, fused[0] if fused else None,
                             1e3 * (prepared - started), 1e3 * (done - prepared))

@@ -21,7 +21,7 @@ import numpy as np
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.frames.raw import given_range
+from rgbx_seg_ros.frames.raw import given_limits
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -76,7 +76,7 @@ def segment_tiles(
         mask_file, overlay_file = (
             stack.enter_context(_created(Path(path), placed, bands)) if path else None
             for path, bands in ((mask_path, 1), (overlay_path, 3)))
-        windows = _Windows(network, card, x.value_range(card.x), batch)
+        windows = _Windows(network, card, x.x_limits(card.x), batch)
         counts = np.zeros(len(card.labels), np.int64)
         rows = window_starts(rgb.height, size, card.window.stride)
         columns = window_starts(rgb.width, size, card.window.stride)
@@ -105,11 +105,11 @@ def segment_tiles(
 class _Windows:
     """Runs the network on the windows of one band."""
 
-    def __init__(self, network, card, x_range, batch):
+    def __init__(self, network, card, x_limits, batch):
         self.device = next(network.parameters()).device
         self._network, self._size, self._batch = network, card.window.size, batch
         self._normalize = Normalize(card).to(self.device)
-        self._limits = torch.tensor([x_range], dtype=torch.float32, device=self.device)
+        self._limits = torch.tensor([x_limits], dtype=torch.float32, device=self.device)
 
     def __call__(self, rgb, x, columns):
         """Yield left side, count and logits (K, size, size) of each window of a band."""
@@ -181,9 +181,9 @@ class _Source:
             pixels = self._file.read(bands, window=((start, stop), (0, self.width)), masked=True)
         return pixels.astype(np.float32).filled(np.nan).transpose(1, 2, 0)
 
-    def value_range(self, spec):
+    def x_limits(self, spec):
         """Return the raw values that become 0 and 1, those of the whole image for minmax."""
-        given = given_range(self.dtype, spec)
+        given = given_limits(self.dtype, spec)
         if given is not None:
             return given
         if spec.normalization != 'minmax':

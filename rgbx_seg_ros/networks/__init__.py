@@ -5,14 +5,14 @@
 import difflib
 
 from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.difusionseg import DiFusionSeg
 from rgbx_seg_ros.networks.mddg import MDDG
 from rgbx_seg_ros.networks.ms2mnet import MS2MNet
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
 from rgbx_seg_ros.networks.rxssnet import RXSSNet
-from torch import nn
 
-__all__ = ['build', 'NETWORKS']
+__all__ = ['build', 'Network', 'NETWORKS']
 
 NETWORKS = {
     'ms_irtnet': MSIRTNet,
@@ -23,7 +23,7 @@ NETWORKS = {
 }
 
 
-def build(name: str, num_classes: int, **arguments) -> nn.Module:
+def build(name: str, num_classes: int, **arguments) -> Network:
     """
     Build the network `name` for `num_classes` classes, with random weights.
 

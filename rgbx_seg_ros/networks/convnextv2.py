@@ -9,6 +9,7 @@ CC BY-NC 4.0.
 """
 
 from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.base import Foldable
 from rgbx_seg_ros.networks.layers import LayerNorm2d, pointwise
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ class GlobalResponseNorm(nn.Module):
         return torch.addcmul(self.beta, self.gamma * share + 1.0, x)
 
 
-class Block(nn.Module):
+class Block(Foldable):
     """Depthwise 7x7, layer norm, pointwise expansion by four with GRN, and a residual."""
 
     def __init__(self, channels: int):

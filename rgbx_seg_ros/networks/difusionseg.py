@@ -20,6 +20,7 @@ import math
 
 import numpy as np
 from rgbx_seg_ros.errors import CardError, FrameError
+from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.convnext import ConvNeXt
 from rgbx_seg_ros.networks.difusionseg_training import ConvNormHead, DenoisingTraining
 from rgbx_seg_ros.networks.layers import (
@@ -301,7 +302,7 @@ def noise_map(seed: int, channels: int, height: int, width: int) -> torch.Tensor
     return torch.from_numpy(noise.astype(np.float32))
 
 
-class DiFusionSeg(nn.Module):
+class DiFusionSeg(Network):
     """
     DiFusionSeg for `num_classes` classes.
 
@@ -323,6 +324,7 @@ class DiFusionSeg(nn.Module):
 
     X_CHANNELS = 1
     STRIDE = STRIDE
+    FUSES = True
     AUXILIARY_HEADS = 1
     TRAINING_TERMS = ('fusion', 'synergy')
     RENAMES = (

@@ -11,6 +11,7 @@ what takes its place.
 import itertools
 import re
 
+from rgbx_seg_ros.networks.base import Foldable
 from rgbx_seg_ros.networks.layers import norm_affine
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def fold(network: nn.Module) -> nn.Module:
     `network` itself is used up, and the state dict of what is returned has other names: load
     weights before. Products of weights are rounded once, to float32.
     """
-    network = network.folded() if hasattr(network, 'folded') else network
+    network = network.folded() if isinstance(network, Foldable) else network
     for name, child in network.named_children():
         setattr(network, name, fold(child))
     for conv, norm in _normalized(network):

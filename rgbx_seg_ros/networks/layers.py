@@ -10,6 +10,7 @@ d channels per head.
 import contextlib
 
 from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.networks.base import Foldable
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -196,7 +197,7 @@ class TokenLinear(nn.Module):
         return to_map(self.proj(to_tokens(x)), x.shape[2:])
 
 
-class CrossModalAttention(nn.Module):
+class CrossModalAttention(Foldable):
     """
     Linear-cost attention in which each modality is read through the other's context.
 
@@ -278,7 +279,7 @@ class CrossExchange(nn.Module):
         return y1, v1, y2, v2
 
 
-class ChannelEmbed(nn.Module):
+class ChannelEmbed(Foldable):
     """A 1x1 - depthwise 3x3 - 1x1 embedding beside a 1x1 residual, normalised after the sum."""
 
     def __init__(self, channels: int):

@@ -14,6 +14,7 @@ frequency. Here that size is the argument `freq_size`.
 import math
 
 from rgbx_seg_ros.errors import CardError, FrameError
+from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
     check_inputs,
@@ -226,7 +227,7 @@ class DynamicDecoder(nn.Module):
         return self.linear_pred(self.dropout(fused))
 
 
-class MDDG(nn.Module):
+class MDDG(Network):
     """
     MDDG for `num_classes` classes.
 

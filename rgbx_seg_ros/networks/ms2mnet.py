@@ -14,6 +14,7 @@ The parameters map one to one onto names in the authors' style (`RENAMES`); code
 """
 
 from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
     check_inputs,
@@ -179,7 +180,7 @@ def _renamed(theirs, ours):
             (rf'{theirs.format("bn")}\.', rf'{ours}.1.'))
 
 
-class MS2MNet(nn.Module):
+class MS2MNet(Network):
     """
     A reconstruction of MS2MNet for `num_classes` classes.
 

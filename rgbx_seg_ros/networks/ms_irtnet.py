@@ -11,6 +11,7 @@ weights under their own terms.
 
 import functools
 
+from rgbx_seg_ros.networks.base import Foldable, Network
 from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
 from rgbx_seg_ros.networks.layers import (
     ChannelEmbed,
@@ -32,7 +33,7 @@ from torch.nn import functional as F
 HEADS = (1, 2, 4, 8)
 
 
-class GlobalWeightedInteraction(nn.Module):
+class GlobalWeightedInteraction(Foldable):
     """GWIM: one signed weight per channel shares the signal out between the two modalities."""
 
     def __init__(self, channels: int, width: int):
@@ -128,7 +129,7 @@ class FeatureInteraction(nn.Module):
         return self.channel_emb(fused + rgb + x)
 
 
-class MLPDecoder(nn.Module):
+class MLPDecoder(Foldable):
     """Project four maps to one width, resize them to the finest and fuse them."""
 
     def __init__(self, channels, width: int, num_classes: int):
@@ -182,7 +183,7 @@ class FoldedDecoder(nn.Module):
         return self.linear_pred(self.fuse(f1, f2, f3, f4))
 
 
-class MSIRTNet(nn.Module):
+class MSIRTNet(Network):
     """
     MS-IRTNet for `num_classes` classes.
 

@@ -12,6 +12,7 @@ The original takes images of 307 200 pixels only, because the length of its rota
 fixed. Here a table is computed for the tokens that there are, equal bit for bit at that size.
 """
 
+from rgbx_seg_ros.networks.base import Foldable, Network
 from rgbx_seg_ros.networks.convnextv2 import ConvNeXtV2
 from rgbx_seg_ros.networks.layers import (
     at_least_float32,
@@ -224,7 +225,7 @@ class LocalGlobalAggregation(nn.Module):
         return to_map(self.norm(refined + mixed), size)  # the same norm a second time
 
 
-class ProgressiveDecoder(nn.Module):
+class ProgressiveDecoder(Foldable):
     """From the coarsest map on: project, resize to the next finer one and fuse with it."""
 
     def __init__(self, channels, width: int, num_classes: int):
@@ -291,7 +292,7 @@ class FoldedDecoder(nn.Module):
         return self.linear_pred(out)
 
 
-class RXSSNet(nn.Module):
+class RXSSNet(Network):
     """
     RXSSNet for `num_classes` classes.
 

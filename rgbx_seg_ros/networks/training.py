@@ -3,8 +3,7 @@
 """
 What only training needs of a network: auxiliary heads, and what a network gives beside its logits.
 
-A network that has such parts makes them by `training_parts(num_classes, auxiliary)`; they are no
-part of it, so its state is that of a prediction. They are called as `parts(network, rgb, x, label,
+`Network.training_parts` makes such parts. They are called as `parts(network, rgb, x, label,
 frame)`, with what `losses.Objective` takes, and return `TrainingOutputs`.
 """
 

@@ -10,11 +10,13 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError, MessageError
 from rgbx_seg_ros.frames.raw import check_x
-from rgbx_seg_ros.frames.x_range import RangeTracker
+from rgbx_seg_ros.frames.smoothing import LimitsTracker
+from rgbx_seg_ros.health.monitor import SENSORS
 from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.registration.rig import Rig
+from rgbx_seg_ros.sensors import Sensors
 
 _NOTHING = np.zeros((1, 1), np.uint8)
 """Stands for the frame of X where X is lost."""
@@ -53,7 +55,7 @@ class Pipeline:
     Makes masks with `segmenter`, job by job, in one thread.
 
     X is brought onto RGB by `rig`, and its range smoothed over `x_smoothing_s`, see
-    `x_range.RangeTracker`. A frame that cannot be used goes to `refuse(modality, error, reason)`,
+    `frames.LimitsTracker`. A frame that cannot be used goes to `refuse(modality, error, reason)`,
     and its job makes no mask. `timed(prepare_ms=..., inference_ms=..., post_ms=...)` gets the
     times of each job that does.
     """
@@ -61,7 +63,7 @@ class Pipeline:
     def __init__(self, segmenter: Segmenter, rig: Rig, x_smoothing_s: float, refuse, timed):
         self._segmenter, self._rig = segmenter, rig
         self._refuse, self._timed = refuse, timed
-        self._range = RangeTracker(segmenter.card.x, x_smoothing_s)
+        self._range = LimitsTracker(segmenter.card.x, x_smoothing_s)
         self._rgb_size = None
 
     def __call__(self, job: Job, parameters: Parameters) -> tuple[np.ndarray, Segmentation] | None:
@@ -82,7 +84,7 @@ class Pipeline:
         if job.mode == 'unlabeled':
             mask = np.full(rgb.shape[:2], UNLABELED, np.uint8)
             return rgb, Segmentation(mask, np.zeros_like(mask), None, 0.0, 0.0)
-        lost = {'rgb_only': 'x', 'x_only': 'rgb'}.get(job.mode)
+        sensors = SENSORS[job.mode]
         limits = None
         if x is None:
             x = _NOTHING
@@ -93,12 +95,12 @@ class Pipeline:
             x, limits = placed
         prepared = time.perf_counter()
         try:
-            result = self._segmenter(rgb, x, lost, limits)
+            result = self._segmenter(rgb, x, sensors, limits)
         except FrameError as error:
             self._refuse('x', error, 'malformed')
             return None
         segmented = time.perf_counter()
-        if lost:
+        if sensors is not Sensors.BOTH:
             scaled = (result.confidence * parameters.degraded_confidence).astype(np.uint8)
             result = replace(result, confidence=scaled)
         if parameters.confidence_threshold:

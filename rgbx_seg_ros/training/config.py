@@ -9,12 +9,13 @@ from pathlib import Path
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.losses import Loss
 import yaml
 
 CHOICES = {
-    'use': ('both', 'rgb', 'x'),
+    'use': tuple(sensors.value for sensors in Sensors),
     'optimizer': ('adamw', 'sgd'),
     'no_decay': ('nothing', 'vectors', 'norms'),
     'schedule': ('cosine', 'poly', 'steps'),
@@ -135,6 +136,11 @@ class TrainConfig:
         if any(later <= sooner for sooner, later in zip(
                 (0, *self.milestones), self.milestones, strict=False)):
             raise DataError(f'milestones is {self.milestones!r}, needed are rising epochs above 0')
+
+    @property
+    def sensors(self) -> Sensors:
+        """The sensors whose frames the network sees, as `use` says."""
+        return Sensors(self.use)
 
 
 def load_config(path) -> TrainConfig:

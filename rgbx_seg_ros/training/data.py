@@ -10,7 +10,8 @@ from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
-from rgbx_seg_ros.frames.raw import check_x, x_range
+from rgbx_seg_ros.frames.raw import check_x, find_x_limits
+from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.config import TrainConfig
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -29,7 +30,7 @@ class Crops(Dataset):
         self.samples, self.seed, self.card = samples, config.seed, card
         self.needs_frame = config.loss.needs_frame
         self.augment = config.augment
-        if config.use != 'both':
+        if config.sensors is not Sensors.BOTH:
             self.augment = replace(config.augment, blank=0.0)
 
     def __getitem__(self, which):
@@ -63,7 +64,7 @@ def limits_of(sample: Sample, card: Card) -> tuple[float, float]:
     """Return the raw values of X that become 0 and 1, those of the whole frame of `sample`."""
     if card.x.normalization == 'minmax' and sample.x_limits is not None:
         return sample.x_limits
-    return x_range(sample.x, card.x)
+    return find_x_limits(sample.x, card.x)
 
 
 class Plan:

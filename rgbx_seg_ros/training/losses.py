@@ -13,6 +13,7 @@ import math
 
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.layers import at_least_float32, without_autocast
 import torch
 from torch import distributed, nn
@@ -294,22 +295,20 @@ class Objective(nn.Module):
     without them. Raise DataError where the recipe does not fit the network.
     """
 
-    def __init__(self, network: nn.Module, spec: Loss, num_classes: int):
+    def __init__(self, network: Network, spec: Loss, num_classes: int):
         super().__init__()
         kind = type(network).__name__
-        heads, terms = (getattr(network, name, none) for name, none in (
-            ('AUXILIARY_HEADS', 0), ('TRAINING_TERMS', ())))
-        if len(spec.auxiliary) not in (0, heads):
+        if len(spec.auxiliary) not in (0, network.AUXILIARY_HEADS):
             raise DataError(f'loss: auxiliary has {len(spec.auxiliary)} entries, {kind} has '
-                            f'{heads} auxiliary heads: give one for each, or none')
+                            f'{network.AUXILIARY_HEADS} auxiliary heads: give one for each, or '
+                            'none')
         for name in _EXTRA:
-            if getattr(spec, name) and name not in terms:
+            if getattr(spec, name) and name not in network.TRAINING_TERMS:
                 raise DataError(f'loss: {name} is {getattr(spec, name)!r}, but {kind} has no such '
                                 'loss: leave it out')
         self.spec, self.epoch = spec, 0
         self.network = network
-        self.parts = (network.training_parts(num_classes, bool(spec.auxiliary))
-                      if hasattr(network, 'training_parts') else None)
+        self.parts = network.training_parts(num_classes, bool(spec.auxiliary))
         self.main = _Criterion(spec, num_classes)
         self.auxiliary = nn.ModuleList(_Criterion(part, num_classes) for part in spec.auxiliary)
 

@@ -36,7 +36,7 @@ from rgbx_seg_ros.training.state import (
     write_file,
     write_state,
 )
-from rgbx_seg_ros.training.validation import PRESENT, validate
+from rgbx_seg_ros.training.validation import validate
 from rgbx_seg_ros.weights.checkpoint import save_weights, sha256, start_from
 import torch
 from torch import nn
@@ -139,7 +139,7 @@ class _Run:
             device, memory_format=torch.channels_last)
         self.average = deepcopy(network).eval().requires_grad_(False)
         self.normalize = Normalize(card).to(device)
-        self.present = torch.tensor(PRESENT[config.use], device=device)
+        self.present = torch.tensor(config.sensors.present, device=device)
         self.optimizer = build_optimizer(config, self.objective)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == 'float16')
         self.model = self.objective
@@ -230,7 +230,7 @@ class _Run:
         due = epoch % self.config.val_epochs == 0 or epoch == self.config.epochs
         score = None
         if scored is not None and due:
-            score = validate(self.average, self.card, scored, self.config.use,
+            score = validate(self.average, self.card, scored, self.config.sensors,
                              self.processes).mean_iou()
             if math.isnan(score):
                 raise DataError(f'val_split is {self.config.val_split!r}, which has no labels to '

@@ -12,22 +12,20 @@ from rgbx_seg_ros.errors import DataError, FrameError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.inference.tiles import window_starts
+from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.data import limits_of
 import torch
 from torch import nn
 
-PRESENT = {'both': (1.0, 1.0), 'rgb': (1.0, 0.0), 'x': (0.0, 1.0)}
-"""By `use` of a recipe: which modalities the network sees, RGB and X."""
-
 
 @torch.inference_mode()
-def validate(network: nn.Module, card: Card, samples, use: str,
+def validate(network: nn.Module, card: Card, samples, sensors: Sensors,
              processes: Processes) -> ConfusionMatrix:
     """
     Return the ConfusionMatrix of `network`, in eval mode, over the labelled `samples`.
 
-    The frames go the way that they go on the vehicle, each through one of the processes. A card's
-    window is laid side by side, where an evaluation lets its windows overlap.
+    The frames of `sensors` go the way that they go on the vehicle, each through one of the
+    processes. A card's window is laid side by side, where an evaluation lets its windows overlap.
     """
     graph = SegmentationGraph(network, card).to(processes.device)
     matrix = ConfusionMatrix(len(card.classes))
@@ -37,8 +35,8 @@ def validate(network: nn.Module, card: Card, samples, use: str,
             continue
         try:
             check_x(sample.x)
-            limits = limits_of(sample, card)
-            matrix.update(sample.label, _mask(graph, card, sample, limits, use, processes.device))
+            mask = _mask(graph, card, sample, sensors, processes.device)
+            matrix.update(sample.label, mask)
         except FrameError as error:
             raise DataError(f'frame {sample.name!r}: {error}') from error
     counts = processes.sum(torch.from_numpy(matrix.counts))
@@ -46,14 +44,14 @@ def validate(network: nn.Module, card: Card, samples, use: str,
     return matrix
 
 
-def _mask(graph, card, sample, limits, use, device):
-    limits, present = (torch.tensor([pair], dtype=torch.float32, device=device)
-                       for pair in (limits, PRESENT[use]))
+def _mask(graph, card, sample, sensors, device):
+    x_limits, present = (torch.tensor([pair], dtype=torch.float32, device=device)
+                         for pair in (limits_of(sample, card), sensors.present))
 
     def run(rgb, x):
         frames = (to_batch(frame).to(device) for frame in (rgb, x))
         with torch.autocast(device.type, torch.float16, enabled=device.type == 'cuda'):
-            return graph(*frames, limits, present)[0][0].cpu().numpy()
+            return graph(*frames, x_limits, present)[0][0].cpu().numpy()
 
     return _side_by_side(run, sample, card.window.size) if card.window else run(
         sample.rgb, sample.x)

@@ -21,18 +21,17 @@ from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
+from support.stand_ins import StandIn
 
 H, W = 12, 16
 START_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 100_000_000
 
 
-class Engine:
+class Engine(StandIn):
     """Class by the warmth of X, confidence by the red of RGB: both inputs show in the output."""
 
-    device = 'no device'
-
-    def __call__(self, rgb, x, x_range, present):
+    def __call__(self, rgb, x, x_limits, sensors):
         x = x if x.ndim == 2 else x[..., 0]
         warmth = x.astype(float) / (255 if x.dtype == np.uint8 else 65535)
         return np.uint8(warmth * 2.999), rgb[..., 0].copy()
@@ -336,7 +335,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
             yield '/x/image', image_message(ids, 'mono8', time_ns, 'infrared')
 
     class Engine(type(segmenter.engine)):
-        def __call__(self, rgb, x, x_range, present):
+        def __call__(self, rgb, x, x_limits, sensors):
             return np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.uint8)
 
     segmenter.engine = Engine()

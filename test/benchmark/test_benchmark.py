@@ -26,6 +26,7 @@ from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
+from support.stand_ins import StandIn
 import torch
 
 CPU = torch.device('cpu')
@@ -146,10 +147,8 @@ def test_the_plain_engine_gives_the_same_masks_with_nothing_folded(tiny_card):
     assert np.array_equal(plain(pair, pair).mask, folded(pair, pair).mask)
 
 
-class Background:
+class Background(StandIn):
     """An engine that makes something behind the first frames, or fails to."""
-
-    device = 'cpu by something'
 
     def __init__(self, card, device):
         self._torch = ENGINES['torch'](card, device)
@@ -159,7 +158,10 @@ class Background:
         self.calls += 1
         return self._torch(*pair)
 
-    def settle(self):
+    def ready_kinds(self):
+        return []
+
+    def settle(self, timeout_s=None):
         assert self.calls >= 2, 'it has not begun'
         return self.works
 

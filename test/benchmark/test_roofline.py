@@ -5,7 +5,7 @@
 import pytest
 from rgbx_seg_ros.benchmark import roofline
 from rgbx_seg_ros.benchmark.roofline import count_macs, Peaks
-from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.networks import build, Network
 from rgbx_seg_ros.networks.folding import fold
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 CPU = torch.device('cpu')
 
 
-class OneConvolution(nn.Module):
+class OneConvolution(Network):
     """A network whose cost is known."""
 
     X_CHANNELS = 1

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a frame goes, and the memory of a process of its own."""
 
-import os
 import signal
 import time
 
@@ -11,6 +10,7 @@ import pytest
 from rgbx_seg_ros.benchmark.stages import measure_footprint, time_stages
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from support.stand_ins import engine_of
 from support.trials import COMPACT
 import torch
 
@@ -75,27 +75,18 @@ def test_a_network_that_fuses_has_its_parts_as_well(write_card):
 
 
 def test_an_engine_without_a_graph_has_no_parts(tiny_card):
-    def engine(rgb, x, limits, present):
+    def engine(rgb, x, limits, sensors):
         return rgb[..., 0], rgb[..., 1]
-    assert time_stages(Segmenter(load_card(tiny_card), engine), *PAIR) is None
-
-
-def fill(megabytes):
-    """Hold so much memory for a moment, in a process of its own."""
-    np.ones(megabytes * 10 ** 6, np.uint8)
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+    assert time_stages(Segmenter(load_card(tiny_card), engine_of(engine)), *PAIR) is None
 
 
 def test_the_memory_is_that_of_a_new_process_at_its_highest():
     ballast = np.ones(400 * 10 ** 6, np.uint8)  # of this process, and not to be seen there
-    footprint = measure_footprint(fill, CPU, 200)
+    footprint = measure_footprint(np.ones, CPU, 200 * 10 ** 6, np.uint8)
     assert 190 < footprint.peak - footprint.before < 260
     assert footprint.before < ballast.nbytes / 1e6 + 100
 
 
 def test_a_process_that_dies_is_told_and_the_rest_goes_on():
     with pytest.warns(UserWarning, match='killed while its memory was measured'):
-        assert measure_footprint(die, CPU) is None
+        assert measure_footprint(signal.raise_signal, CPU, signal.SIGKILL) is None

@@ -18,6 +18,7 @@ from rgbx_seg_ros.engines.compiled_files import CompiledModel
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import EngineError, UnavailableError
+from rgbx_seg_ros.sensors import Sensors
 import torch
 
 needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='it needs g++')
@@ -115,8 +116,8 @@ def test_rows_that_do_not_follow_each_other_and_a_lost_modality_are_no_matter(ca
     wide = np.zeros((70, 120, 3), np.uint8)
     wide[:, 10:100] = PAIR[0]
     flipped = PAIR[1][::-1]
-    for present in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0)):
-        frames = wide[:, 10:100], flipped, PAIR[2], present
+    for sensors in Sensors:
+        frames = wide[:, 10:100], flipped, PAIR[2], sensors
         assert Difference.between(engine(*frames), model(*frames)).is_small()
 
 

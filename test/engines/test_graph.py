@@ -11,9 +11,9 @@ from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.graph import Normalize, SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.fields import from_mapping
-from rgbx_seg_ros.frames.raw import x_range, X_TYPES
+from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
+from rgbx_seg_ros.networks import Network
 import torch
-from torch import nn
 
 INPUT = (64, 96)
 COLORS = np.array([[20, 20, 20], [230, 30, 30], [30, 30, 230]], np.uint8)
@@ -33,7 +33,7 @@ def make_card(card_content):
     return make
 
 
-class NearestColor(nn.Module):
+class NearestColor(Network):
     """Logits fall with the distance of RGB, or of X, to the three colours; padding is class 3."""
 
     def __init__(self, source):
@@ -95,7 +95,7 @@ def test_what_is_seen_is_found_at_its_place_in_the_frame(make_card, size, source
     np.testing.assert_array_equal(mask[inner], ids[inner])
 
 
-class Recorder(nn.Module):
+class Recorder(Network):
     """Keeps its inputs; its logits are constants."""
 
     def forward(self, rgb, x):
@@ -139,7 +139,7 @@ def test_shrinking_averages_instead_of_skipping_pixels(make_card):
     assert (network.x[..., 2:-2] - 1 / 3).abs().max() < 0.05
 
 
-class Constant(nn.Module):
+class Constant(Network):
     """Answers with given logits."""
 
     def __init__(self, logits):
@@ -211,7 +211,7 @@ def test_x_becomes_0_to_1_within_its_range(make_card, normalization, x_type, cha
     x[0, :3] = 40
     if x_type == np.float32:
         x[1, :3] = np.array([np.nan, np.inf, -np.inf]).reshape(3, *[1] * (x.ndim - 2))
-    low, high = x_range(x, card.x)
+    low, high = find_x_limits(x, card.x)
     _, found = Normalize(card)(torch.zeros(1, 5, 8, 3, dtype=torch.uint8), to_batch(x),
                                torch.tensor([[low, high]]))
     with np.errstate(invalid='ignore'):
@@ -235,6 +235,8 @@ def test_a_network_with_one_channel_of_x_gets_the_grey_value(make_card, channels
 class Mixer(Recorder):
     """Fuses by giving RGB back as BGR."""
 
+    FUSES = True
+
     def forward_with_fusion(self, rgb, x):
         return self(rgb, x), rgb.flip(1)
 
@@ -256,7 +258,7 @@ def test_a_constant_frame_is_zero_and_never_nan(make_card, normalization, value)
     card = make_card(normalization=normalization)
     x = np.full((5, 8), value, np.float32)
     _, found = Normalize(card)(torch.zeros(1, 5, 8, 3, dtype=torch.uint8), to_batch(x),
-                               torch.tensor([x_range(x, card.x)]))
+                               torch.tensor([find_x_limits(x, card.x)]))
     assert (found == 0).all()
 
 

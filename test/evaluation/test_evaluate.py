@@ -9,7 +9,6 @@ from pathlib import Path
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,20 +19,21 @@ from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.networks import Network
 from rgbx_seg_ros.resources import share_dir
+from rgbx_seg_ros.sensors import Sensors
+from support.stand_ins import engine_of, StandIn
 import torch
 from torch import nn
 
 SIZE = (20, 40)
 
 
-class WarmIsPerson:
+class WarmIsPerson(StandIn):
     """Class 2 wherever X is warm."""
 
-    device = 'nowhere'
-
-    def __call__(self, rgb, x, x_range, present):
-        mask = np.where(x * present[1] > 100, 2, 0).astype(np.uint8)
+    def __call__(self, rgb, x, x_limits, sensors):
+        mask = np.where(x * sensors.present[1] > 100, 2, 0).astype(np.uint8)
         return mask, mask
 
 
@@ -160,8 +160,8 @@ def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, 
 
 def test_a_model_is_scored_without_a_modality(segmenter, data):
     both, without_x, without_rgb = (
-        matrix_of(evaluate(segmenter, FolderDataset(data), lost=lost))
-        for lost in (None, 'x', 'rgb'))
+        matrix_of(evaluate(segmenter, FolderDataset(data), sensors))
+        for sensors in (Sensors.BOTH, Sensors.RGB, Sensors.X))
     assert without_x.iou()[2] == 0 < both.iou()[2]
     assert np.array_equal(without_rgb.iou(), both.iou(), equal_nan=True)
 
@@ -252,7 +252,7 @@ def test_a_card_with_a_window_is_scored_as_it_slides(tmp_path, write_card, write
         x={'kind': 'dsm', 'mean': [0.0], 'std': [1.0], 'normalization': 'minmax'}))
     data = write_frames(tmp_path / 'data', 2, (50, 75), 'x', np.uint16)
     network = WarmNetwork()
-    engine = SimpleNamespace(network=network, device='nowhere')
+    engine = engine_of(None, network)
     scores = evaluate(Segmenter(card, engine), FolderDataset(data))
     # The windows of a row begin at 0, 16, 32 and, shifted back, at 43; of a column at 0, 16, 18.
     assert network.windows == 2 * 4 * 3
@@ -262,11 +262,11 @@ def test_a_card_with_a_window_is_scored_as_it_slides(tmp_path, write_card, write
     wide = evaluate(Segmenter(card, engine), FolderDataset(data),
                     protocol=Protocol('', window=Window(32, 32)))
     assert network.windows == 24 + 2 * 3 * 2 and wide.means()['iou'] == 1
-    with pytest.raises(ParameterError, match="'x' cannot be lost with a window"):
-        evaluate(Segmenter(card, engine), FolderDataset(data), 'x')
+    with pytest.raises(ParameterError, match="'rgb' alone cannot be scored with a window"):
+        evaluate(Segmenter(card, engine), FolderDataset(data), Sensors.RGB)
 
 
-class WarmNetwork(nn.Module):
+class WarmNetwork(Network):
     """Class 2 wherever X is above the middle of its range."""
 
     def __init__(self):
@@ -284,14 +284,14 @@ def test_a_piece_of_an_image_keeps_the_range_of_the_whole(tmp_path, write_card, 
                                    'normalization': 'minmax'}))
     ranges = []
 
-    def engine(rgb, x, limits, present):
+    def engine(rgb, x, limits, sensors):
         ranges.append(limits)
         return np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.uint8)
 
     class Pieces(FolderDataset):
         def __getitem__(self, index):
             return replace(super().__getitem__(index), x_limits=(-5.0, 500.0))
-    evaluate(Segmenter(card, engine), Pieces(write_frames(tmp_path / 'data', 1, SIZE)))
+    evaluate(Segmenter(card, engine_of(engine)), Pieces(write_frames(tmp_path / 'data', 1, SIZE)))
     assert ranges == [(-5.0, 500.0)]
 
 
@@ -420,7 +420,7 @@ def flat(facts, path=''):
 def test_the_published_scores_of_the_pothole_model_come_out_again(lost, name):
     data = open_dataset('potholes', share_dir() / 'demo' / 'potholes', 'test')
     segmenter = Segmenter.from_card('potholes', device='cpu')
-    facts = evaluate(segmenter, data, lost).facts()
+    facts = evaluate(segmenter, data, Sensors.without(lost)).facts()
     told = [float(value) for value in re.findall(r'\d+\.\d', segmenter.card.scores[name])]
     assert told[0] == pytest.approx(100 * facts['mean_iou'], abs=0.1)
     assert told[-1] == pytest.approx(100 * facts['iou']['pothole'], abs=0.1)

@@ -20,6 +20,7 @@ from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from support.stand_ins import engine_of
 
 SIZE = (48, 64)
 RGB_BY_DAY, RGB_AT_NIGHT = '251, 251, 250', '22, 24, 27'
@@ -272,11 +273,8 @@ def test_pictures_are_small_and_ids_in_them_unchanged(write):
 
 def test_hashes_are_those_of_the_files(tmp_path, tiny_card, monkeypatch):
     monkeypatch.setattr('sys.argv', ['rgbx-seg', 'evaluate', '--data', 'two words'])
-
-    class Engine:
-        device = 'no device'
     card = load_card(tiny_card)
-    found = provenance(Segmenter(card, Engine()), tmp_path, ['a 1', 'b 2'])
+    found = provenance(Segmenter(card, engine_of(None)), tmp_path, ['a 1', 'b 2'])
     assert found['command'] == "rgbx-seg evaluate --data 'two words'"
     for name, path in (('card', tiny_card), ('weights', card.weights_path)):
         assert found[f'{name} sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()

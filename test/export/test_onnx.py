@@ -24,6 +24,7 @@ from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.networks.mix_transformer import MIT
+from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.weights.checkpoint import sha256
 from support.fill import fill
 from support.trials import COMPACT, TRIALS
@@ -70,9 +71,9 @@ def segmenter(tiny_card):
 
 def test_the_file_gives_the_masks_of_pytorch(exported, segmenter):
     model = OnnxModel(exported[0])
-    for present in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0)):
-        expected = segmenter.engine(*PAIR, LIMITS, present)
-        found = model(*PAIR, LIMITS, present)
+    for sensors in Sensors:
+        expected = segmenter.engine(*PAIR, LIMITS, sensors)
+        found = model(*PAIR, LIMITS, sensors)
         assert len(np.unique(expected[0])) > 1
         assert [(one.shape, one.dtype) for one in found] == [((70, 90), np.uint8)] * 2
         assert Difference.between(expected, found).is_small()

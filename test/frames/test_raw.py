@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import X_NORMALIZATIONS, XInput
 from rgbx_seg_ros.errors import CardError, FrameError
-from rgbx_seg_ros.frames.raw import check_rgb, check_x, x_range, X_TYPES
+from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits, X_TYPES
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -47,19 +47,19 @@ def test_every_x_frame_that_is_allowed_has_a_range(x_type, shape):
         check_x(x)
         if normalization == 'celsius' and x_type == np.uint8:
             continue
-        low, high = x_range(x, spec(normalization))
+        low, high = find_x_limits(x, spec(normalization))
         assert isinstance(low, float) and isinstance(high, float)
         assert low < high
 
 
 def test_each_normalization_takes_the_range_that_its_name_says():
     ramp = np.arange(101, dtype=np.uint16).reshape(1, 101)
-    assert x_range(ramp, spec('fixed')) == (10.0, 20.0)
-    assert x_range(ramp, spec('minmax')) == (0.0, 100.0)
-    assert x_range(ramp, spec('percentile', percentiles=(5.0, 90.0))) == (5.0, 90.0)
-    assert x_range(ramp, spec('auto')) == (1.0, 99.0)
-    assert x_range(ramp.astype(np.float32), spec('auto')) == (1.0, 99.0)
-    assert x_range(ramp.astype(np.uint8), spec('auto')) == (0.0, 255.0)
+    assert find_x_limits(ramp, spec('fixed')) == (10.0, 20.0)
+    assert find_x_limits(ramp, spec('minmax')) == (0.0, 100.0)
+    assert find_x_limits(ramp, spec('percentile', percentiles=(5.0, 90.0))) == (5.0, 90.0)
+    assert find_x_limits(ramp, spec('auto')) == (1.0, 99.0)
+    assert find_x_limits(ramp.astype(np.float32), spec('auto')) == (1.0, 99.0)
+    assert find_x_limits(ramp.astype(np.uint8), spec('auto')) == (0.0, 255.0)
 
 
 @pytest.mark.parametrize(('raw', 'counts'), [
@@ -68,14 +68,14 @@ def test_each_normalization_takes_the_range_that_its_name_says():
     (1250, {'celsius_per_count': 0.1, 'celsius_at_zero': -100.0})])
 def test_25_degrees_are_in_the_middle_of_0_to_50_in_counts_and_in_degrees(raw, counts):
     for value, x_type in ((raw, np.uint16), (25.0, np.float32)):
-        low, high = x_range(np.full((4, 6), value, x_type),
-                            spec('celsius', range=(0.0, 50.0), **counts))
+        low, high = find_x_limits(np.full((4, 6), value, x_type),
+                                  spec('celsius', range=(0.0, 50.0), **counts))
         assert (value - low) / (high - low) == pytest.approx(0.5, abs=1e-9)
 
 
 def test_a_celsius_range_refuses_frames_of_8_bit_and_says_what_to_send():
     with pytest.raises(FrameError, match="uint8 with x.normalization 'celsius'.*mono16.*32FC1"):
-        x_range(np.zeros((4, 6), np.uint8), spec('celsius'))
+        find_x_limits(np.zeros((4, 6), np.uint8), spec('celsius'))
 
 
 @pytest.mark.parametrize(('changes', 'said'), [
@@ -103,14 +103,15 @@ def test_only_thermal_frames_have_a_range_in_celsius(kind):
     (np.array([[-1, np.nan, 500, 700, 700]], np.float32), -1.0),
     (np.array([[0.1, 500, 700, 700, 700]], np.float32), 0.1)])
 def test_pixels_without_a_measurement_do_not_count(normalization, x, invalid):
-    found = x_range(x, spec(normalization, invalid=invalid, percentiles=(0.0, 100.0)))
+    found = find_x_limits(x, spec(normalization, invalid=invalid, percentiles=(0.0, 100.0)))
     assert found == (500.0, 700.0)
 
 
 def test_valid_pixels_beside_the_sample_are_found():
     x = np.zeros((480, 640), np.uint16)
     x[1, 1:3] = 500, 700
-    assert x_range(x, spec('percentile', invalid=0.0, percentiles=(0.0, 100.0))) == (500.0, 700.0)
+    few = spec('percentile', invalid=0.0, percentiles=(0.0, 100.0))
+    assert find_x_limits(x, few) == (500.0, 700.0)
 
 
 @pytest.mark.parametrize('normalization', ['minmax', 'percentile', 'auto'])
@@ -120,7 +121,7 @@ def test_valid_pixels_beside_the_sample_are_found():
 def test_a_frame_of_one_value_or_of_none_has_a_range_one_unit_wide(normalization, x):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        low, high = x_range(x, spec(normalization, invalid=0.0))
+        low, high = find_x_limits(x, spec(normalization, invalid=0.0))
     assert high - low == 1.0
     assert low == (float(x[0, 0]) if np.isfinite(x[0, 0]) else 0.0)
 
@@ -128,4 +129,4 @@ def test_a_frame_of_one_value_or_of_none_has_a_range_one_unit_wide(normalization
 def test_percentiles_of_a_large_frame_are_close_to_the_exact_ones():
     x = np.random.default_rng(0).normal(1000, 100, (1024, 1280)).astype(np.uint16)
     exact = np.percentile(x, (1, 99))
-    np.testing.assert_allclose(x_range(x, spec('percentile')), exact, atol=10)
+    np.testing.assert_allclose(find_x_limits(x, spec('percentile')), exact, atol=10)

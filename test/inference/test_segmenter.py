@@ -8,6 +8,8 @@ from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import FrameError
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import NETWORKS
+from rgbx_seg_ros.sensors import Sensors
+from support.stand_ins import StandIn
 from support.trials import TRIALS
 
 
@@ -42,14 +44,17 @@ def test_the_same_pair_gives_the_same_mask_also_from_another_segmenter(
 
 
 def test_a_score_waits_for_an_engine_that_gets_ready_behind_the_first_frames(segmenter, frames):
-    class Late:
+    class Late(StandIn):
         seen, is_ready = 0, False
 
         def __call__(self, *pair):
             self.seen += 1
             return segmenter.engine(*pair)
 
-        def settle(self):
+        def ready_kinds(self):
+            return []
+
+        def settle(self, timeout_s=None):
             self.is_ready = self.seen > 1
 
     late = Segmenter(segmenter.card, Late())
@@ -63,8 +68,9 @@ def test_of_a_lost_modality_the_frame_does_not_count(segmenter, frames, lost):
     other = [255 - frames[0], 65535 - frames[1]]
     kept = 0 if lost == 'x' else 1
     other[kept] = frames[kept]
-    alone = segmenter(*frames, lost=lost)
-    assert np.array_equal(alone.mask, segmenter(*other, lost=lost).mask)
+    sensors = Sensors.without(lost)
+    alone = segmenter(*frames, sensors)
+    assert np.array_equal(alone.mask, segmenter(*other, sensors).mask)
     assert not np.array_equal(alone.confidence, segmenter(*frames).confidence)
 
 

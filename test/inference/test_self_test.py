@@ -10,6 +10,8 @@ from rgbx_seg_ros.errors import CardError, DataError, EngineError
 from rgbx_seg_ros.inference.golden import freeze
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import Golden, load_golden, MIN_IOU, save_golden, self_test
+from rgbx_seg_ros.sensors import Sensors
+from support.stand_ins import StandIn
 import yaml
 
 SHIPPED = [name for name in list_cards() if load_card(name).golden]
@@ -35,17 +37,17 @@ def test_an_engine_that_errs_fails(name, fault):
     segmenter = Segmenter.from_card(name, device='cpu')
     engine = segmenter.engine
 
-    class Wrong:
+    class Wrong(StandIn):
         device = 'wrong'
 
-        def __call__(self, rgb, x, limits, present):
+        def __call__(self, rgb, x, limits, sensors):
             if fault == 'colours swapped':
                 rgb = 255 - rgb[..., ::-1].copy()
             elif fault == 'X inverted':
                 limits = limits[::-1]
             elif fault == 'X missing':
-                present = (1.0, 0.0)
-            mask, *rest = engine(rgb, x, limits, present)
+                sensors = Sensors.RGB
+            mask, *rest = engine(rgb, x, limits, sensors)
             return (np.roll(mask, 8, axis=1) if fault == 'shifted' else mask), *rest
 
     with pytest.raises(EngineError, match=f'the self-test failed: on wrong the model {name!r}'):
@@ -105,7 +107,7 @@ def test_the_command_freezes_what_the_model_makes_now(golden_card, tmp_path, com
 
 @pytest.mark.parametrize('pixels', [0, 99])
 def test_a_pair_that_shows_one_class_alone_proves_nothing(tiny_card, pixels):
-    class Engine:
+    class Engine(StandIn):
         def __call__(self, rgb, *_):
             mask = np.zeros(rgb.shape[:2], np.uint8)
             mask.flat[:pixels] = 1

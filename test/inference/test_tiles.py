@@ -10,6 +10,7 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.tiles import segment_tiles, window_starts
+from rgbx_seg_ros.networks import Network
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,7 +22,7 @@ SIZE, STRIDE = 32, 12
 HEIGHT, WIDTH = 75, 101  # no multiples of anything: the last windows are shifted and repeat
 
 
-class Tiny(nn.Module):
+class Tiny(Network):
     """Three classes from a pixel's neighbours and from where in the window it lies."""
 
     def __init__(self):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import yaml
 
 CLASSES = 5
-WITH_HEADS = [name for name, network in NETWORKS.items() if hasattr(network, 'AUXILIARY_HEADS')]
+WITH_HEADS = [name for name, network in NETWORKS.items() if network.AUXILIARY_HEADS]
 WITH_FEATURES = [name for name in WITH_HEADS if hasattr(NETWORKS[name], 'forward_with_features')]
 # Below which of the authors' names the heads are, and their parameters, as the original has them.
 PLACES = {

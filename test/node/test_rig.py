@@ -74,8 +74,8 @@ def test_the_rig_says_how_x_is_scaled(stage, make_node, engine):
     make_node(x__normalization='celsius', x__range=[0.0, 40.0], x__smoothing_s=0.0)
     ranges = []
     segment = engine.__call__
-    engine.__call__ = lambda self, rgb, x, x_range, present: (
-        ranges.append(x_range), segment(self, rgb, x, x_range, present))[1]
+    engine.__call__ = lambda self, rgb, x, x_limits, sensors: (
+        ranges.append(x_limits), segment(self, rgb, x, x_limits, sensors))[1]
     stage.listen(Image, 'segmentation/mask')
     x = to_image(np.full((48, 64), 30_000, np.uint16), 'mono16', Header())
     stage.send(RGB, x, stage.stamp())

@@ -10,7 +10,7 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import FrameError, ParameterError
-from rgbx_seg_ros.frames.raw import x_range, X_TYPES
+from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
 from rgbx_seg_ros.registration.warp import Camera, Extrinsics, Homography, Registration
 import torch
 
@@ -192,8 +192,8 @@ def test_the_network_takes_what_x_does_not_see_for_missing(card_content, write_c
     x_input = {**card_content['x'], 'normalization': normalization, 'invalid': invalid}
     card = load_card(write_card(x=x_input))
     moved = Registration(SHIFTED, 'thermal', invalid).apply(x, (40, 30))
-    limits = x_range(moved, card.x)
-    seen = x_range(x[:, :30], card.x)
+    limits = find_x_limits(moved, card.x)
+    seen = find_x_limits(x[:, :30], card.x)
     assert limits == pytest.approx(seen, abs=8)
     missing = Normalize(card)(torch.zeros(1, 30, 40, 3, dtype=torch.uint8),
                               torch.from_numpy(moved)[None, ..., None],

@@ -28,6 +28,7 @@ from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.sync.pairing import CLOCK_SETTLE_NS, DROP_REASONS
 from sensor_msgs.msg import CameraInfo, Image
 from support.ros_stage import header, next_domain, Stage
+from support.stand_ins import StandIn
 
 BITS = 16
 PERIOD_S = 0.03
@@ -51,7 +52,7 @@ PARAMETERS = {
 QOS = QoSProfile(depth=100)
 
 
-class BarEngine:
+class BarEngine(StandIn):
     """Reads the numbers of both frames into the mask; may take `seconds`, or fail."""
 
     device = 'campaign'
@@ -63,14 +64,14 @@ class BarEngine:
     def __init__(self, card, device):
         pass
 
-    def __call__(self, rgb, x, x_range, present):
+    def __call__(self, rgb, x, x_limits, sensors):
         if self.failures:
             failure = self.failures[next(self._calls) % len(self.failures)]
             if failure is not None:
                 raise failure
         time.sleep(self.seconds)
-        mask = bars(rgb.shape[:2], *(read(frame) if there else 0
-                                     for frame, there in zip((rgb, x), present, strict=True)))
+        shown = zip((rgb, x), sensors.present, strict=True)
+        mask = bars(rgb.shape[:2], *(read(frame) if there else 0 for frame, there in shown))
         return mask, np.full_like(mask, 250)
 
 

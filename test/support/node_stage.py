@@ -6,13 +6,14 @@ import time
 
 import numpy as np
 from rgbx_seg_ros.messages.images import stamp_ns
+from support.stand_ins import StandIn
 
 RGB = np.full((48, 64, 3), 100, np.uint8)
 X = np.zeros((48, 64), np.uint8)
 X[:, 32:] = 200
 
 
-class ThresholdEngine:
+class ThresholdEngine(StandIn):
     """Marks what is bright in X; takes `seconds` for it, or raises `failure`."""
 
     device = 'test'
@@ -23,13 +24,13 @@ class ThresholdEngine:
     def __init__(self, card, device):
         pass
 
-    def __call__(self, rgb, x, x_range, present):
+    def __call__(self, rgb, x, x_limits, sensors):
         type(self).calls += 1
         if self.failure is not None:
             raise self.failure
         time.sleep(self.seconds)
         mask = np.zeros(rgb.shape[:2], np.uint8)
-        mask[:] = x * present[1] > 128
+        mask[:] = x * sensors.present[1] > 128
         return mask, np.full_like(mask, 250)
 
 

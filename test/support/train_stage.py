@@ -18,7 +18,7 @@ import sys
 import time
 
 from rgbx_seg_ros.__main__ import main
-from rgbx_seg_ros.networks import NETWORKS
+from rgbx_seg_ros.networks import Network, NETWORKS
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -29,7 +29,7 @@ _MOST_STEPS = 6
 PLAIN = {'crop': list(SIZE), 'scale': [1.0, 1.0], 'flip': 0.0, 'jitter': 0.0, 'blank': 0.0}
 
 
-class Mini(nn.Module):
+class Mini(Network):
     """Two layers; `exact` leaves out what makes a batch more than the sum of its samples."""
 
     X_CHANNELS = 3

@@ -4,7 +4,6 @@
 
 import math
 import sys
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +13,11 @@ from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.networks.training import TrainingOutputs
 from rgbx_seg_ros.training import losses
 from rgbx_seg_ros.training.losses import Loss, Objective, Terms
+from support.losses_stage import batch, Bias, K, share_of, SPLIT, WEIGHTS
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import multiprocessing, nn
 import yaml
 
-K = 4
-WEIGHTS = (0.5, 1.0, 2.0, 4.0)
 ALPHA = (0.75, 0.25, 0.25, 0.25)
 
 
@@ -182,18 +180,6 @@ def test_sure_logits_give_finite_losses_right_or_wrong(name):
             assert (loss.item() > 0.1) == low
 
 
-class Bias(nn.Module):
-    """A network whose logits are what it is told, plus a bias to learn for each class."""
-
-    def __init__(self, logits=None):
-        super().__init__()
-        self.logits = torch.zeros(2, K, 6, 7) if logits is None else logits.detach().float()
-        self.bias = nn.Parameter(torch.zeros(K))
-
-    def forward(self, rgb, x):
-        return self.logits + self.bias[:, None, None]
-
-
 class Parts(nn.Module):
     """What training adds to `Trained`: two heads of which one gives the negative."""
 
@@ -215,16 +201,6 @@ class Trained(Bias):
     @staticmethod
     def training_parts(num_classes, auxiliary):
         return Parts(auxiliary)
-
-
-class Batch(NamedTuple):
-    rgb: torch.Tensor
-    x: torch.Tensor
-    label: torch.Tensor
-
-
-def batch(label):
-    return Batch(torch.zeros(2, 3, 6, 7), torch.zeros(2, 1, 6, 7), label)
 
 
 def test_the_default_is_the_cross_entropy_alone():
@@ -377,22 +353,6 @@ def test_a_recipe_that_does_not_fit_the_network_is_named(network, text, said):
     spec = from_mapping(Loss, yaml.safe_load(text), 'recipe', DataError)
     with pytest.raises(DataError, match=said):
         Objective(network(), spec, K)
-
-
-SPLIT = Loss(class_weights=WEIGHTS, label_smoothing=0.1, dice=1.0, focal=1.0, boundary=1.0)
-
-
-def share_of(rank, folder, logits, label):
-    """Be one of two processes: take one image of two, and write down terms and mean gradient."""
-    distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank,
-                                   world_size=2)
-    net = nn.parallel.DistributedDataParallel(
-        Objective(Bias(logits[rank:rank + 1]), SPLIT, K))
-    terms = net(*batch(label[rank:rank + 1]))
-    sum(terms.values()).backward()
-    torch.save(({name: value.detach() for name, value in terms.items()},
-                net.module.network.bias.grad), f'{folder}/{rank}.pt')
-    distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='gloo meets in a file of POSIX systems')

@@ -13,9 +13,9 @@ from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
-from rgbx_seg_ros.frames.raw import x_range
+from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.networks import build, Network, NETWORKS
 from rgbx_seg_ros.training import train as module
 from rgbx_seg_ros.training.data import Plan
 from rgbx_seg_ros.training.losses import Objective
@@ -127,7 +127,7 @@ def test_a_finished_run_is_not_trained_again(data, recipe, tmp_path, capsys):
     assert losses(capsys.readouterr().out) == []
 
 
-class Recorder(torch.nn.Module):
+class Recorder(Network):
     """Keeps every input; one weight, so that it can be trained."""
 
     seen = []
@@ -155,7 +155,7 @@ def test_the_network_gets_in_training_what_it_gets_on_the_vehicle(tmp_path, writ
     config = load_config(recipe(epochs=1, batch_size=1, augment=PLAIN))
     train(config, data, tmp_path / 'out')
     card, sample = load_card(config.card), FolderDataset(data)[0]
-    limits = torch.tensor([x_range(sample.x, card.x)], dtype=torch.float32)
+    limits = torch.tensor([find_x_limits(sample.x, card.x)], dtype=torch.float32)
     SegmentationGraph(Recorder(), card)(
         to_batch(sample.rgb), to_batch(sample.x), limits, torch.ones(1, 2))
     trained, used = seen

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from rgbx_seg_ros.cards.card import XInput
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.frames.raw import given_range, is_valid, measured_range, regular_sample
+from rgbx_seg_ros.frames.raw import given_limits, is_valid, measured_limits, regular_sample
 
 MAX_GAP_NS = 3_000_000_000
 """After this long without a frame, or a stamp that goes back, the range starts anew."""
@@ -45,7 +45,7 @@ class _Seen(NamedTuple):
     quantiles: np.ndarray
 
 
-class RangeTracker:
+class LimitsTracker:
     """
     Gives each frame of a stream the raw values that become 0 and 1, smoothed over time.
 
@@ -69,12 +69,12 @@ class RangeTracker:
 
         Frames come in the order of their stamps; a stamp that goes back begins another recording.
         A frame without a valid pixel gets the range of the one before. Raise FrameError as
-        `x_range` does.
+        `find_x_limits` does.
         """
-        given = given_range(x.dtype, self._spec)
+        given = given_limits(x.dtype, self._spec)
         if given is not None:
             return given
-        measured = measured_range(x, self._spec)
+        measured = measured_limits(x, self._spec)
         if measured is None:
             return self._range or (0.0, 1.0)
         quantiles = self._quantiles(x)
