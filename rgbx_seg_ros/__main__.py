@@ -22,7 +22,7 @@ COMMANDS = {
     'data': ('datasets.check', 'tell whether a data set is whole, and what is in it'),
     'label-boxes': ('datasets.label_boxes', 'make weak masks of boxes, to train on'),
     'make-bag': ('bags.make_bag', 'turn a folder of frames into a rosbag2'),
-    'replay': ('bags.replay', 'segment a rosbag2 offline, without ROS'),
+    'replay': ('replay.replay', 'segment a rosbag2 offline, without ROS'),
     'golden': ('inference.golden', 'freeze what a model makes of a pair, for self-tests'),
     'calibrate': ('registration.calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark.benchmark',

@@ -3,7 +3,8 @@
 """
 From a pair of frames to its mask: the segmenter that node, replay and scores share.
 
-Also large images in tiles, image files, and golden frames. It uses `engines` and those above it.
+Also the way from messages to it, large images in tiles, image files, and golden frames. It uses
+`engines`, `registration` and those above them.
 """
 
 from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter

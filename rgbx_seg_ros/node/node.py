@@ -31,12 +31,12 @@ from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.health.monitor import fingerprint, Health, HealthSettings, MODES
 from rgbx_seg_ros.health.report import Assessor, NodeReport
 from rgbx_seg_ros.health.telemetry import Telemetry
+from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.messages.images import raw_pixels, stamp_ns
 from rgbx_seg_ros.node.inputs import Input
 from rgbx_seg_ros.node.outputs import Outputs
-from rgbx_seg_ros.node.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker

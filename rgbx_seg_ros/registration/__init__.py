@@ -3,7 +3,7 @@
 """
 X onto RGB: by a homography, by both calibrations, or as found from recorded pairs.
 
-It uses `bags` and `datasets` to find one, and for the way of a frame what stands above.
+It uses `parameters` and `frames`, and to find how X lies `bags` and `datasets`.
 """
 
 from rgbx_seg_ros.registration.rig import Rig

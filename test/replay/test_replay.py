@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
 from rgbx_seg_ros.bags.make_bag import make_bag
-from rgbx_seg_ros.bags.replay import replay
 from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message, STORAGES, String
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
@@ -21,6 +20,7 @@ from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
+from rgbx_seg_ros.replay.replay import replay
 from support.stand_ins import StandIn
 
 H, W = 12, 16
