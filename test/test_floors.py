@@ -5,6 +5,7 @@
 import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+import re
 import sys
 
 import pytest
@@ -180,3 +181,50 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_every_room_exists():
     assert set(ROOMS) == {module.partition('.')[0] for module in MODULES}
+
+
+# docs/architecture.md
+
+
+PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+AT_THE_ROOT = {
+    '', '__main__', 'allocator', 'distributed', 'errors', 'fields', 'resources', 'sensors'}
+
+
+def uses():
+    """Return for each room of the picture those that it imports from."""
+    found = {room: set() for room in ROOMS if room not in AT_THE_ROOT}
+    for module in MODULES:
+        if room_of(module) in found:
+            found[room_of(module)] |= {room_of(name) for name in own_imports(module)}
+    return {room: others & found.keys() - {room} for room, others in found.items()}
+
+
+def test_the_page_has_every_room_in_its_order():
+    tree = PAGE.partition('```\n')[2].partition('```')[0]
+    names = re.findall(r'^  (\w+)(?:/|\.py) ', tree, re.MULTILINE)
+    shown = [name for name in names if name not in AT_THE_ROOT | {'__init__'}]
+    assert shown == [room for room in ROOMS if room not in AT_THE_ROOT]
+    assert set(names) == {room or '__init__' for room in ROOMS}
+
+
+def test_the_picture_has_the_arrows_that_do_not_follow_from_others():
+    graph = uses()
+
+    def reachable(room, but=None):
+        waiting, reached = graph[room] - {but}, set()
+        while waiting:
+            room = waiting.pop()
+            reached.add(room)
+            waiting |= graph[room] - reached
+        return reached
+    needed = {(room, other) for room, others in graph.items() for other in others
+              if other not in reachable(room, but=other)}
+    assert set(re.findall(r'^    (\w+) --> (\w+)$', PAGE, re.MULTILINE)) == needed
+
+
+def test_every_file_that_the_page_names_exists():
+    names = set(re.findall(r'`((?:\w+/)+[\w.]*|\w+\.py)`', PAGE))
+    assert len(names) > 40
+    for name in names:
+        assert (ROOT / PACKAGE / name).exists() or (ROOT / name).exists(), name
