@@ -19,6 +19,7 @@ ROOMS = {
     '': set(),
     'errors': set(),
     'fields': {'yaml'},
+    'files': set(),
     'resources': set(),
     'sensors': set(),
     'allocator': set(),
@@ -188,7 +189,8 @@ def test_every_room_exists():
 
 PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 AT_THE_ROOT = {
-    '', '__main__', 'allocator', 'distributed', 'errors', 'fields', 'resources', 'sensors'}
+    '', '__main__', 'allocator', 'distributed', 'errors', 'fields', 'files',
+    'resources', 'sensors'}
 
 
 def uses():

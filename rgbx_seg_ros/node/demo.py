@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
-import shutil
 import signal
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 import time
 
 import cv2
@@ -37,6 +37,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 RATE_HZ = 2.0
+MARKER = '.rgbx-seg-demo.json'
+"""Lists what a demo has written into its folder; nothing else there is ever removed."""
 _INPUTS = ('/rgb/image', '/x/image')
 _OUTPUTS = ('mask', 'confidence', 'overlay')
 _START_S, _DRAIN_S, _STOP_S = 90.0, 30.0, 20.0
@@ -162,8 +164,7 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
     try:
         ready = stage.wait(lambda: stage.connected() or node.poll() is not None, _START_S)
         if not ready or node.poll() is not None:
-            raise RgbxSegError(f'the node did not start, its log {str(log)!r} says: '
-                               f'{_last_line(log)}')
+            raise RgbxSegError(f'the node did not start, its log ends with: {_last_line(log)}')
         stamps = stage.play(bag)
         done = stage.recording
         stage.wait(lambda: node.poll() is not None or _finished(done), _DRAIN_S)
@@ -172,7 +173,7 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
         stage.close()
         rclpy.try_shutdown()
     if node.returncode:
-        raise RgbxSegError(f'the node ended with {node.returncode}, its log {str(log)!r} says: '
+        raise RgbxSegError(f'the node ended with {node.returncode}, its log ends with: '
                            f'{_last_line(log)}')
     _write_bag(out / 'recording', done)
     _write_pictures(out, bag, stamps, done)
@@ -276,10 +277,41 @@ def _number(text):
     return float(text) if text not in (None, 'n/a') else None
 
 
+def _files_of_demo(out):
+    """
+    Return what an earlier demo has left in the folder `out`, files before the folders they are in.
+
+    Raise RgbxSegError where there is anything else: a folder of the user is left as it is.
+    """
+    if not out.exists():
+        return []
+    try:
+        marked = {out / MARKER, *(out / name for name in json.loads((out / MARKER).read_text()))}
+    except (OSError, ValueError):
+        marked = set()
+    found = sorted(out.rglob('*'), reverse=True)
+    strange = [path for path in found if path not in marked]
+    if strange or not out.is_dir():
+        raise RgbxSegError(f'{str(out)!r} holds what no demo has written, such as '
+                           f'{(strange or [out])[-1].name!r}: choose another folder with --out')
+    return found
+
+
+def _replace(out, new):
+    """Let what is in `new` take the place of the earlier demo in `out`, and mark it."""
+    made = sorted(str(path.relative_to(new)) for path in new.rglob('*'))
+    (new / MARKER).write_text(json.dumps(made), encoding='utf-8')
+    for path in _files_of_demo(out):
+        path.rmdir() if path.is_dir() else path.unlink()
+    out.mkdir(exist_ok=True)
+    for path in new.iterdir():
+        path.rename(out / path.name)
+
+
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument('--out', type=Path, default=Path('out/demo'),
-                        help='folder for pictures, bags and metrics, made anew '
+                        help='folder for pictures, bags and metrics of the newest demo '
                              '(default: %(default)s)')
     parser.add_argument('--model', default='msrs_person_car_bike',
                         help='a card, or the name of one (default: %(default)s)')
@@ -290,15 +322,13 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    marker = args.out / 'metrics.json'
-    if args.out.exists() and any(args.out.iterdir()) and not marker.exists():
-        raise RgbxSegError(f'{str(args.out)!r} holds something else than a demo: choose another '
-                           'folder with --out')
-    shutil.rmtree(args.out, ignore_errors=True)
-    args.out.mkdir(parents=True)
-    marker.write_text('{}', encoding='utf-8')
-    metrics = run(args.out, args.model, args.device, args.rate)
-    marker.write_text(json.dumps(metrics, indent=2), encoding='utf-8')
+    _files_of_demo(args.out)  # which raises an error before the work
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix='.rgbx-seg-demo-', dir=args.out.parent) as folder:
+        new = Path(folder)
+        metrics = run(new, args.model, args.device, args.rate)
+        (new / 'metrics.json').write_text(json.dumps(metrics, indent=2), encoding='utf-8')
+        _replace(args.out, new)
 
     drops = ', '.join(f'{name} {count}' for name, count in metrics['drops'].items()) or 'none'
     rows = [

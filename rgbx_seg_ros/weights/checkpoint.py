@@ -14,6 +14,7 @@ from pathlib import Path
 import re
 
 from rgbx_seg_ros.errors import WeightsError
+from rgbx_seg_ros.files import appearing
 from rgbx_seg_ros.networks import build, NETWORKS
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
@@ -171,16 +172,12 @@ def save_weights(
     path = Path(path)
     state = net_or_state.state_dict() if isinstance(net_or_state, nn.Module) else net_or_state
     tensors = {name: _stored(name, tensor, dtype) for name, tensor in state.items()}
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        with temporary.open('wb') as file:
+        with appearing(path) as part, part.open('wb') as file:
             file.writelines(_in_order(save(tensors, metadata)))
-        os.replace(temporary, path)
     except OSError as error:
         raise WeightsError(
             f'weights file {str(path)!r} cannot be written: {error.strerror}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sha256(path: str | Path) -> str:

@@ -16,6 +16,9 @@ import yaml
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
+from rgbx_seg_ros.errors import RgbxSegError  # noqa: E402,I100
+from rgbx_seg_ros.node.demo import _replace, MARKER  # noqa: E402
+
 
 def demo(*arguments):
     return subprocess.run([sys.executable, '-m', 'rgbx_seg_ros', 'demo', *map(str, arguments)],
@@ -45,12 +48,42 @@ def test_the_demo_leaves_pictures_a_bag_and_metrics(tmp_path):
         assert bag.counts['/segmentation/palette'] == 1
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / 'thesis.tex').write_text('important')
+@pytest.mark.parametrize('name', ['thesis.tex', 'metrics.json', 'runs/metrics.json'])
+def test_a_folder_of_something_else_is_left_alone(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('important')
     run = demo('--out', tmp_path)
     assert run.returncode == 2
-    assert len(run.stderr.splitlines()) == 1
-    assert (tmp_path / 'thesis.tex').exists()
+    assert len(run.stderr.splitlines()) == 1 and 'choose another folder' in run.stderr
+    assert [one for one in tmp_path.rglob('*') if one.is_file()] == [path]
+
+
+def test_only_what_a_demo_has_written_gives_way_to_a_new_one(tmp_path):
+    out = tmp_path / 'out'
+    for number in (1, 2):
+        new = tmp_path / f'new_{number}'
+        (new / 'recording').mkdir(parents=True)
+        (new / 'recording' / f'{number}.mcap').write_text('')
+        _replace(out, new)
+        names = {str(path.relative_to(out)) for path in out.rglob('*')}
+        assert names == {MARKER, 'recording', f'recording/{number}.mcap'}
+    mine = out / 'recording' / 'notes.txt'
+    mine.write_text('important')
+    with pytest.raises(RgbxSegError, match="such as 'notes.txt': choose another folder"):
+        _replace(out, tmp_path / 'new_1')
+    assert mine.exists() and (out / 'recording' / '2.mcap').exists()
+
+
+def test_an_argument_that_cannot_be_leaves_the_demo_before(tmp_path):
+    new = tmp_path / 'new'
+    new.mkdir()
+    (new / 'overlay.png').write_text('old')
+    _replace(tmp_path / 'out', new)
+    for words in (('--model', 'nonesuch'), ('--rate', '0')):
+        assert demo('--out', tmp_path / 'out', *words).returncode == 2
+        assert (tmp_path / 'out' / 'overlay.png').read_text() == 'old'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['new', 'out']
 
 
 def test_a_model_that_cannot_run_is_named(tmp_path):

@@ -181,7 +181,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
         assert path.read_bytes() == before  # nothing was written in place
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('rgbx_seg_ros.weights.checkpoint.os.replace', full_disk)
+    monkeypatch.setattr('rgbx_seg_ros.files.os.replace', full_disk)
     with pytest.raises(WeightsError, match='cannot be written: No space left'):
         save_weights(small_net(5), path)
     assert path.read_bytes() == before

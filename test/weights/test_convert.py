@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_the_old_file(checkpoint, tmp_path, command, monkeypa
     def full_disk(source, target):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('rgbx_seg_ros.weights.checkpoint.os.replace', full_disk)
+    monkeypatch.setattr('rgbx_seg_ros.files.os.replace', full_disk)
     code, _, err = command('import-weights', checkpoint, '--network', 'ms_irtnet', '-o', out)
     assert code == 2 and 'No space left' in err
     assert out.read_bytes() == b'old' and len(os.listdir(tmp_path)) == 2
