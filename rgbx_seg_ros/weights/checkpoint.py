@@ -77,7 +77,7 @@ def our_names(name: str, authors_names) -> dict[str, str]:
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file by name, on the CPU, or raise WeightsError."""
-    state, metadata = _read(path)
+    state, metadata = read_safetensors(path)
     if metadata.get('kind') == BACKBONE:
         raise WeightsError(
             f'weights file {str(path)!r} holds only a backbone to start training from: give it to '
@@ -92,7 +92,7 @@ def start_from(net: nn.Module, path: str | Path) -> None:
     A backbone fills the encoders that it holds, to the last parameter; all else stays as it is.
     Raise WeightsError like `load_into`.
     """
-    state, metadata = _read(path)
+    state, metadata = read_safetensors(path)
     if metadata.get('kind') == BACKBONE:
         held = {name.partition('.')[0] for name in state}
         state |= {name: tensor for name, tensor in net.state_dict().items()
@@ -100,8 +100,17 @@ def start_from(net: nn.Module, path: str | Path) -> None:
     load_into(net, state, path)
 
 
-def _read(path):
-    """Return the tensors and the metadata of a safetensors file."""
+def is_safetensors(path: str | Path) -> bool:
+    """Tell by its first bytes whether a file, if it is there, is a safetensors file."""
+    try:
+        with Path(path).open('rb') as file:
+            return file.read(10)[8:] == b'{"'
+    except OSError:
+        return False
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file, on the CPU, and its metadata."""
     path = _existing(path)
     try:
         with safe_open(path, 'pt') as file:
@@ -151,7 +160,8 @@ def require_fit(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor],
     faults = [fault for fault in faults if fault]
     if not faults:
         return
-    advice = advice or 'check the network and its arguments in the card'
+    advice = advice or ('check the network and its arguments in the card; a file under the names '
+                        'of its authors becomes ours with rgbx-seg import-weights')
     if not missing and not unexpected and _differ_in_classes_only(state, wanted, misshaped):
         given, needed = state[misshaped[0]].shape[0], wanted[misshaped[0]].shape[0]
         advice = f'the weights are for {given} classes, the network has {needed}'

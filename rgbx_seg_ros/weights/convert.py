@@ -20,9 +20,9 @@ _GROUPS_SHOWN = 4
 
 
 def import_weights(file: str | Path, out: str | Path, network: str | None = None,
-                   card: Card | None = None) -> Found:
+                   card: Card | None = None, place: str | None = None) -> Found:
     """
-    Read a file of torch.save and write what it holds for a network to `out`, a safetensors file.
+    Read a file of torch.save or safetensors and write what it has for a network to `out`.
 
     See `read_weights` for what the file may be. Values are kept in float32: in float16, logits
     would change by some 0.001. `out` gets metadata: kind, network, network_args, num_classes and
@@ -35,7 +35,7 @@ def import_weights(file: str | Path, out: str | Path, network: str | None = None
     source_sha256 = sha256(file)
     if out.exists() and out.samefile(file):
         raise WeightsError(f'output {str(out)!r} is the checkpoint itself: choose another name')
-    found = read_weights(file, network, card)
+    found = read_weights(file, network, card, place)
     metadata = {'kind': found.kind, 'network': found.network, 'source_sha256': source_sha256,
                 'network_args': json.dumps(found.network_args)}
     if found.kind != BACKBONE:
@@ -51,11 +51,15 @@ def import_weights(file: str | Path, out: str | Path, network: str | None = None
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument('file', type=Path, help='checkpoint, a file of torch.save; it is not run')
+    parser.add_argument('file', type=Path,
+                        help='checkpoint, a file of torch.save or safetensors; it is not run')
     parser.add_argument('--network', metavar='NAME',
                         help=f'of which network it is: {", ".join(NETWORKS)}')
     parser.add_argument('--card', metavar='CARD',
                         help='card, or name of one, with which the checkpoint must agree')
+    parser.add_argument('--state', metavar='PLACE',
+                        help='which of several states in the file, such as model_ema '
+                             '(default: the largest, in the most usual place)')
     parser.add_argument('-o', '--out', metavar='OUT.safetensors', type=Path, required=True,
                         help='file to write')
 
@@ -63,7 +67,7 @@ def add_arguments(parser):
 def main(args):
     """Run the command."""
     card = load_card(args.card) if args.card else None
-    found = import_weights(args.file, args.out, args.network, card)
+    found = import_weights(args.file, args.out, args.network, card, args.state)
     for line in _report(found, args.file, args.out, card):
         print(line)
 
@@ -80,6 +84,9 @@ def _report(found, file, out, card):
     else:
         yield f'{file}: {found.network}{where}{behind}'
         yield _wrapped(described(found.arguments))
+    if found.others:
+        yield _wrapped(f'the same names are also in {", ".join(map(repr, found.others))}: --state '
+                       'takes one of them')
     yield f'    {len(found.state)} entries, {numbers / 1e6:.2f} million numbers'
     if found.unused:
         yield _wrapped(f'{len(found.unused)} dropped, which no prediction reads: '

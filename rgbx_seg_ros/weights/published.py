@@ -15,16 +15,25 @@ from pathlib import Path
 import re
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.errors import CardError, WeightsError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.mix_transformer import MIT
-from rgbx_seg_ros.weights.checkpoint import BACKBONE, convert_state_dict, our_names, require_fit
-from rgbx_seg_ros.weights.torch_files import parameters_of, read_checkpoint
+from rgbx_seg_ros.weights.checkpoint import (
+    BACKBONE,
+    convert_state_dict,
+    is_safetensors,
+    our_names,
+    read_safetensors,
+    require_fit,
+)
+from rgbx_seg_ros.weights.torch_files import parameters_of, read_checkpoint, without_wrappers
 import torch
 
-_COUNTERS = re.compile(r'(^|\.)total_(ops|params)$')  # thop leaves them in what it has measured
+# What stands in a training beside its network: counters of thop and of an averaged model, losses.
+_EXTRAS = re.compile(r'(^|\.)(total_ops|total_params|n_averaged)$|'
+                     r'^(criterion|criterions|loss|losses|loss_fn|loss_func|metric|metrics)\.')
 _PREFIXES_TRIED = 4
 
 
@@ -168,6 +177,8 @@ class Found:
     """Share of the names that both the file and the network have, among those of either."""
     place: str = ''
     """Where in the file they stood."""
+    others: tuple[str, ...] = ()
+    """Where in the file other states with the same names stand."""
 
     @property
     def network_args(self):
@@ -177,21 +188,32 @@ class Found:
                 if name != 'num_classes' and value != parameters[name].default}
 
 
-def read_weights(file: str | Path, network: str | None = None, card: Card | None = None) -> Found:
+def read_weights(file: str | Path, network: str | None = None, card: Card | None = None,
+                 place: str | None = None) -> Found:
     """
-    Return what a file of torch.save holds for the network `network`, or for that of `card`.
+    Return what a file of torch.save or safetensors holds for `network`, or for that of `card`.
 
     It is a checkpoint of the network or an official ImageNet backbone, whatever stands around it
-    in the file and before its names. Raise CardError or WeightsError if it is not complete or
-    does not agree with `card`.
+    in the file and before or inside its names; where the file has several, that at `place`. Raise
+    CardError or WeightsError if it is not complete or does not agree with `card`.
     """
     network = _network(network, card)
-    place, tensors = parameters_of(read_checkpoint(file), file)
+    place, tensors, others = _parameters_in(file, place)
     found = _recognise(network, tensors)
-    found.place, found.arguments = place, _agreed(found, card, file)
+    found.place, found.others = place, tuple(others)
+    found.arguments = _agreed(found, card, file)
     complete = _whole_encoders if found.kind == BACKBONE else _whole_network
     found.state = complete(found, _parameters(network, found.arguments), file, tensors)
     return found
+
+
+def _parameters_in(file, place):
+    if not is_safetensors(file):
+        return parameters_of(read_checkpoint(file), file, place)
+    if place:
+        raise WeightsError(f'{str(file)!r} is a safetensors file, which holds one state: there is '
+                           f'none at {place!r}')
+    return '', without_wrappers(read_safetensors(file)[0]), []
 
 
 def _network(network, card):
@@ -216,11 +238,15 @@ def _parameters(network, arguments):
 
 def _recognise(network, tensors) -> Found:
     """Return the reading of `tensors` that fits the network, or its backbone, best."""
-    tensors = {name: tensor for name, tensor in tensors.items() if not _COUNTERS.search(name)}
     found = []
     for prefix in islice(_prefixes(tensors), _PREFIXES_TRIED):
         bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        extras = [name for name in bare if _EXTRAS.search(name)]
+        for name in extras:
+            del bare[name]
         found += [_as_network(network, prefix, bare), _as_backbone(network, prefix, bare)]
+        for reading in found[-2:]:
+            reading.unused.extend(extras)
     return max(found, key=lambda reading: reading.fit)
 
 

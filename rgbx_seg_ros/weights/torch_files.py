@@ -14,6 +14,7 @@ import mmap
 from pathlib import Path
 import re
 import struct
+from typing import NamedTuple
 import zipfile
 
 from rgbx_seg_ros.errors import WeightsError
@@ -35,8 +36,13 @@ _REBUILD_PARAMETER = ('torch._utils._rebuild_parameter',
                       'torch._utils._rebuild_parameter_with_state')
 _REBUILD_SUBCLASS = 'torch._tensor._rebuild_from_type_v2'
 _NAME = re.compile('[!-~]{1,250}')  # it may come to stand in a message
+# Parts of names that stand for a wrapper around a module, wherever it is: of torch.compile, fully
+# sharded training, activation checkpointing, data parallelism and Lightning Fabric.
+_WRAPPER = re.compile(r'(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_fpw_module|'
+                      r'_checkpoint_wrapped_module|_forward_module|module)\.')
 _USUAL_PLACES = ('model_state_dict', 'state_dict', 'model', 'net', 'network', 'module')
 _MOST_NAMES, _LONGEST_NAME, _DEEPEST_PLACE = 300_000, 1000, 8
+_SAME_NETWORK = 0.9
 
 
 class Storage:
@@ -133,8 +139,6 @@ def read_checkpoint(path: str | Path):
             return _read_legacy(path, data)
     except _DAMAGE as error:
         raise data.error('is damaged or cut off: get it again') from error
-    if start[8:10] == b'{"':
-        raise data.error('is a safetensors file already: a card can name it as it is')
     if start[257:262] == b'ustar':
         raise data.error('has the format of PyTorch 0.1: load it there and save it again')
     raise data.error(f'is no file of torch.save: it begins with {start[:16]!r}; check what was '
@@ -194,19 +198,51 @@ def _check_byte_order(little, data):
         raise data.error('was written on a big-endian machine: save it again on another one')
 
 
-def parameters_of(content, source: str | Path) -> tuple[str, dict[str, torch.Tensor]]:
-    """
-    Return the parameters and buffers in what `read_checkpoint` has read, and where they were.
+class Parameters(NamedTuple):
+    """The parameters and buffers of a network in a checkpoint."""
 
-    They are those of the dict or pickled module that has most of them; of two alike, such as a
-    network and its moving average, those in the more usual place. The place is a dotted name, ''
-    for the whole file. Raise WeightsError, which names `source`, if there are none.
+    place: str
+    """Where they stand, as a dotted name; '' for the whole file."""
+    tensors: dict[str, torch.Tensor]
+    """By their names without those of wrappers."""
+    others: list[str]
+    """Places of others with nearly all of its names, such as the moving average of a network."""
+
+
+def parameters_of(content, source: str | Path, place: str | None = None) -> Parameters:
     """
-    places, names = deque([('', content)]), 0
-    best = ('', {})
+    Return the parameters and buffers in what `read_checkpoint` has read, at `place` if given.
+
+    Else they are those of the dict or pickled module that has most of them; of two alike, those in
+    the more usual place. Raise WeightsError, which names `source`, if there are none.
+    """
+    found = _views_by_place(content, source)
+    if place is None:
+        place = max(found, key=lambda one: (len(found[one]), _usual(one)), default=None)
+    elif place not in found:
+        raise WeightsError(f'checkpoint {str(source)!r} has no tensors at {place!r}, but at: '
+                           f'{", ".join(map(repr, found)) or "no place"}')
+    if place is None:
+        raise WeightsError(f'checkpoint {str(source)!r} holds no tensor with a name: needed is a '
+                           'state dict or a whole module')
+    views = found.pop(place)
+    others = [one for one, rest in found.items()
+              if len(views.keys() & rest.keys()) >= _SAME_NETWORK * len(views)]
+    return Parameters(place, {name: storage.view(*where)
+                              for name, (storage, *where) in views.items()}, others)
+
+
+def without_wrappers(named: dict) -> dict:
+    """Return `named` with names that are those of the module inside of all wrappers."""
+    return {_WRAPPER.sub('', name): value for name, value in named.items()}
+
+
+def _views_by_place(content, source) -> dict[str, dict]:
+    """Return the tensors of each dict and pickled module that has any, by its place."""
+    places, names, found = deque([('', content)]), 0, {}
     while places and names < _MOST_NAMES:
         place, node = places.popleft()
-        inside = {**entries(node), **attributes(node)}
+        inside = {**entries(node), **attributes(node), **_members(node)}
         names += len(inside)
         if isinstance(inside.get('_modules'), dict | Record):
             views = _views_in_module(node, source)
@@ -216,14 +252,18 @@ def parameters_of(content, source: str | Path) -> tuple[str, dict[str, torch.Ten
             if place.count('.') < _DEEPEST_PLACE:
                 places.extend(
                     (f'{place}.{name}'.lstrip('.'), value) for name, value in inside.items()
-                    if _is_name(name) and isinstance(value, dict | Record))
-        if (len(views), _usual(place)) > (len(best[1]), _usual(best[0])):
-            best = (place, views)
-    place, views = best
-    if not views:
-        raise WeightsError(f'checkpoint {str(source)!r} holds no tensor with a name: needed is a '
-                           'state dict or a whole module')
-    return place, {name: storage.view(*where) for name, (storage, *where) in views.items()}
+                    if _is_name(name) and isinstance(value, dict | list | tuple | Record))
+        if views:
+            found[place] = without_wrappers(views)
+    return found
+
+
+def _members(node) -> dict:
+    """Return the dicts and objects in a list by their numbers; single tensors have no names."""
+    if not isinstance(node, list | tuple):
+        return {}
+    return {str(i): value for i, value in enumerate(node)
+            if isinstance(value, dict | list | tuple) or _view(value) is None}
 
 
 def _views_in_module(module, source) -> dict:

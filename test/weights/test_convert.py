@@ -71,13 +71,26 @@ def test_an_imported_checkpoint_gives_the_same_logits(trained, checkpoint, tmp_p
 def test_the_command_tells_what_it_found_and_what_a_card_needs(checkpoint, tmp_path, command):
     out = tmp_path / 'ours.safetensors'
     _, said, _ = command('import-weights', checkpoint, '--network', 'ms_irtnet', '-o', out)
-    assert "ms_irtnet in 'state_dict', names behind 'module.'" in said
+    assert "ms_irtnet in 'state_dict'\n" in said
     assert '3 classes, backbone atto, decoder_width 16, gwim_ratio 0.5' in said
     assert '3 dropped, which no prediction reads: encoder_rgb.norm (2)' in said
     assert all(len(line) <= 80 for line in said.splitlines() if str(tmp_path) not in line)
     card = yaml.safe_load(said[said.index('in a card:'):])['in a card']
     assert card == {'network': 'ms_irtnet', 'network_args': ARGUMENTS,
                     'weights': {'file': out.name, 'sha256': sha256(out)}}
+
+
+def test_what_stands_before_the_names_and_other_states_are_told(authors, tmp_path, command):
+    path, out = tmp_path / 'a.pth', tmp_path / 'ours.safetensors'
+    states = [{f'net.{name}': value + add for name, value in authors.items()} for add in (0, 1)]
+    torch.save(dict(zip(('model', 'model_ema'), states, strict=True)), path)
+    words = ('import-weights', path, '--network', 'ms_irtnet', '-o', out)
+    _, said, _ = command(*words)
+    assert "ms_irtnet in 'model', names behind 'net.'" in said
+    assert "the same names are also in 'model_ema': --state takes one" in ' '.join(said.split())
+    plain = load_weights(out)['decoder.linear_pred.bias']
+    command(*words, '--state', 'model_ema')
+    assert torch.equal(load_weights(out)['decoder.linear_pred.bias'], plain + 1)
 
 
 def test_what_the_command_prints_makes_a_card_that_runs(checkpoint, write_card, card_content,

@@ -12,6 +12,7 @@ from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.weights.checkpoint import convert_state_dict
 from rgbx_seg_ros.weights.published import ARGUMENTS, BACKBONES, read_weights
+from safetensors.torch import save_file
 import torch
 
 DATA = Path(__file__).parents[1] / 'data' / 'parity'
@@ -117,17 +118,65 @@ def atto():
 
 @pytest.mark.parametrize('prefix', [
     '', 'module.', '_orig_mod.', 'model.', 'module._orig_mod.', 'module.model.net.'])
-def test_the_prefix_of_a_wrapper_is_taken_off(prefix, save, atto):
+def test_what_stands_before_all_names_is_taken_off(prefix, save, atto):
     state = {prefix + name: value for name, value in atto.items()}
     found = read_weights(save({'state_dict': state, 'epoch': 3}), 'ms_irtnet')
-    assert (found.place, found.prefix) == ('state_dict', prefix)
+    assert found.place == 'state_dict'
+    assert found.prefix == prefix.replace('module.', '').replace('_orig_mod.', '')
     assert len(found.state) == len(atto)
 
 
-def test_counters_of_thop_are_left_out(save, atto):
-    atto |= {'total_ops': torch.zeros(1), 'decoder.total_params': torch.zeros(1)}
+@pytest.mark.parametrize('wrapper', [
+    '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module', 'module',
+    '_fsdp_wrapped_module._checkpoint_wrapped_module'])
+def test_a_wrapper_inside_of_the_names_is_taken_off(wrapper, save, atto):
+    state = {name.replace('.', f'.{wrapper}.', 1): value for name, value in atto.items()}
+    assert_same(read_weights(save(state), 'ms_irtnet').state,
+                read_weights(save(atto), 'ms_irtnet').state)
+
+
+@pytest.mark.parametrize('extras', [
+    ['total_ops', 'decoder.total_params'], ['n_averaged'], ['criterion.weight', 'loss_fn.lut.0']])
+def test_what_a_training_keeps_beside_its_network_is_dropped_and_told(extras, save, atto):
+    atto |= dict.fromkeys(extras, torch.zeros(1))
     found = read_weights(save(atto), 'ms_irtnet')
-    assert not any('total' in name for name in found.state)
+    assert not found.state.keys() & set(extras)
+    assert set(extras) <= set(found.unused) and not found.unexpected
+
+
+def test_an_averaged_model_is_taken_with_its_counter(save, atto):
+    state = {'n_averaged': torch.tensor(7), **{f'module.{name}': v for name, v in atto.items()}}
+    found = read_weights(save(state), 'ms_irtnet')
+    assert found.unused == ['n_averaged'] and len(found.state) == len(atto)
+
+
+def test_lists_are_looked_into(save, atto):
+    found = read_weights(save([{'epoch': 3}, (atto, [1.0])]), 'ms_irtnet')
+    assert (found.place, len(found.state)) == ('1.0', len(atto))
+
+
+def test_of_several_states_the_others_are_named_and_can_be_chosen(save, atto):
+    average = {f'module.{name}': value + 1 for name, value in atto.items()}
+    path = save({'optimizer': {'state': atto['decoder.linear_pred.weight']},
+                 'model_ema': average, 'model': atto})
+    found = read_weights(path, 'ms_irtnet')
+    assert (found.place, found.others) == ('model', ('model_ema',))
+    chosen = read_weights(path, 'ms_irtnet', place='model_ema')
+    assert (chosen.place, chosen.others) == ('model_ema', ('model',))
+    name = 'decoder.linear_pred.weight'
+    assert torch.equal(chosen.state[name], found.state[name] + 1)
+    refused(path, 'ms_irtnet', place='ema',
+            match="has no tensors at 'ema', but at: 'optimizer', 'model_ema', 'model'")
+
+
+def test_safetensors_under_the_names_of_the_authors_are_taken(tmp_path, save, atto):
+    path = tmp_path / 'hub.safetensors'
+    save_file({f'module.{name}': value.clone() for name, value in atto.items()}, path)
+    found = read_weights(path, 'ms_irtnet')
+    assert_same(found.state, read_weights(save(atto), 'ms_irtnet').state)
+    refused(path, 'ms_irtnet', place='model', match='which holds one state')
+    path.write_bytes(path.read_bytes()[:999])
+    refused(path, 'ms_irtnet', match='no complete safetensors file')
 
 
 def test_counters_of_batch_norm_are_added_where_an_old_file_lacks_them(save, atto):
