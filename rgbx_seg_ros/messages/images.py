@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.messages.compressed import check_size, decode_file, is_jpeg
+from rgbx_seg_ros.messages.planar import PLANAR, planar_to_rgb, split_rows
+from rgbx_seg_ros.messages.rvl import decode_rvl
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -76,12 +78,13 @@ def stamp_ns(header) -> int:
     return _integer(stamp, 'sec') * 1_000_000_000 + _integer(stamp, 'nanosec')
 
 
-def decode_rgb(msg) -> np.ndarray:
+def decode_rgb(msg, bits: int = 16) -> np.ndarray:
     """
     Return the picture in an Image or CompressedImage as (H, W, 3) uint8 in RGB order.
 
     rgb8 comes as a view of `msg.data`, with the padding of its rows as a stride; everything else
-    is converted once into a new contiguous array. 16-bit pictures keep their upper 8 bits. 8UC1
+    is converted once into a new contiguous array. Of the lower `bits` that count in the values of
+    16-bit pictures, 8 to 16, the upper 8 are kept; what is above them is white. 8UC1
     counts as grey and 8UC3 as BGR, as in cv_bridge. YUV is BT.601 with Y from 16 to 235. The
     orientation in a JPEG's EXIF is ignored: camera_info and X do not turn with it.
     """
@@ -91,8 +94,10 @@ def decode_rgb(msg) -> np.ndarray:
             f'encoding is {encoding!r}, which is not a colour picture: allowed are '
             f'{_names(lambda e: e.to_rgb is not _NO_COLOR)}; check that the topic is the camera')
     if pixels.dtype == np.uint16:
+        if bits < 16:
+            pixels = np.minimum(pixels, (1 << bits) - 1)
         upper = np.empty(pixels.shape, np.uint8)
-        pixels = np.right_shift(pixels, 8, out=upper, casting='unsafe')
+        pixels = np.right_shift(pixels, bits - 8, out=upper, casting='unsafe')
     return _to_rgb(pixels, encoding)
 
 
@@ -126,6 +131,8 @@ def raw_pixels(msg) -> np.ndarray:
         return _data(msg)
     if _text(msg, 'encoding') in ENCODINGS:
         return _strided(msg, ENCODINGS[msg.encoding])
+    if msg.encoding in PLANAR:
+        return split_rows(*_planar(msg))[0]
     *_, data = _rows(msg)
     _cv_bridge(msg)
     return data
@@ -184,6 +191,8 @@ def _load(msg, exact: bool = False) -> tuple[np.ndarray, str]:
     encoding = _text(msg, 'encoding')
     if encoding in ENCODINGS:
         return _view(msg, ENCODINGS[encoding]), encoding
+    if encoding in PLANAR:
+        return planar_to_rgb(*_planar(msg)), 'rgb8'
     return _by_cv_bridge(msg), 'rgb8'
 
 
@@ -208,6 +217,12 @@ def _strided(msg, encoding: Encoding) -> np.ndarray:
     return np.ndarray(
         (height, width, *channel_axis), dtype, data,
         strides=(step, pixel_bytes, dtype.itemsize)[:2 + len(channel_axis)])
+
+
+def _planar(msg) -> tuple[str, int, int, int, np.ndarray]:
+    """Return what `planar` asks for."""
+    return (msg.encoding, *(_integer(msg, name) for name in ('height', 'width', 'step')),
+            _data(msg))
 
 
 def _rows(msg) -> tuple[int, int, int, np.ndarray]:
@@ -267,7 +282,8 @@ def _cv_bridge(msg):
 
 
 def _not_covered(msg) -> str:
-    return f'encoding is {_quoted(msg.encoding)}: covered without cv_bridge are {_names()}'
+    return (f'encoding is {_quoted(msg.encoding)}: covered without cv_bridge are {_names()}, '
+            f'{", ".join(PLANAR)}')
 
 
 def _decompress(msg, exact) -> tuple[np.ndarray, str]:
@@ -315,17 +331,17 @@ def _decompress_depth(data: bytes, encoding: str, text: str) -> np.ndarray:
     """
     Return the (H, W) depth that compressed_depth_image_transport wrote.
 
-    Before the PNG stand an int32 and two float32, A and B. 16UC1 is stored as it is; 32FC1 as
-    A / depth + B rounded to 16 bits, with 0 for no depth.
+    Before the PNG or the RVL stand an int32 and two float32, A and B. 16UC1 is stored as it is,
+    32FC1 as A / depth + B rounded to 16 bits, with 0 for no depth.
     """
-    if encoding not in ('16UC1', 'mono16', '32FC1') or 'rvl' in text:
+    if encoding not in ('16UC1', 'mono16', '32FC1'):
         raise MessageError(
-            f'format is {_quoted(text)}: allowed for compressedDepth are 16UC1, mono16 and 32FC1 '
-            'with png; set the format parameter of the publisher to png')
+            f'format is {_quoted(text)}: allowed for compressedDepth are 16UC1, mono16 and 32FC1, '
+            'with png or rvl')
     if len(data) < 12:
-        raise MessageError(f'data has {len(data)} bytes, compressedDepth needs 12 and a PNG')
+        raise MessageError(f'data has {len(data)} bytes, compressedDepth needs 12 and a picture')
     _, quant_a, quant_b = struct.unpack_from('<iff', data)
-    stored = decode_file(data[12:])
+    stored = (decode_rvl if 'rvl' in text else decode_file)(data[12:])
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise MessageError(
             f'format is {_quoted(text)}, which announces 1 channel of uint16, data holds '

@@ -156,7 +156,8 @@ def test_a_jpeg_that_tells_nothing_of_its_source_is_taken_as_8_bit_x(flavour):
 @pytest.mark.parametrize('text, data, said', [
     ('16UC1; png compressed ', encode('.png', BGR[..., 0]), 'announces 1 .* uint16.*uint8'),
     ('mono8; png compressed ', encode('.png', BGR), 'announces 1 channel.*holds 3'),
-    ('16UC1; compressedDepth rvl', bytes(50), 'rvl.*png'),
+    ('16UC1; compressedDepth rvl', bytes(50), 'width x height is 0 x 0'),
+    ('16UC1; compressedDepth rvl', bytes(15), 'data has 3 bytes, RVL needs 8'),
     ('8UC1; compressedDepth png', bytes(50), '8UC1.*16UC1'),
     ('16UC1; compressedDepth png', bytes(5), 'data has 5 bytes'),
     ('16UC1; compressedDepth png', bytes(50), 'neither JPEG nor PNG'),

@@ -255,3 +255,12 @@ def test_missing_sensor_msgs_are_named_with_their_apt_package(monkeypatch):
     monkeypatch.setenv('ROS_DISTRO', 'humble')
     with pytest.raises(MessageError, match='apt install ros-humble-sensor-msgs'):
         to_image(RGB, 'rgb8', None)
+
+
+@pytest.mark.parametrize('bits', [8, 10, 12, 14, 16])
+def test_of_16_bits_the_upper_8_of_those_that_count_are_kept(bits):
+    wanted = np.arange(12, dtype=np.uint16).reshape(2, 2, 3) * 21
+    pixels = wanted << (bits - 8) | (1 << (bits - 8)) - 1
+    assert np.array_equal(decode_rgb(image(Rosbags(), pixels, 'rgb16'), bits), wanted)
+    pixels[0, 0] = 65535
+    assert (decode_rgb(image(Rosbags(), pixels, 'rgb16'), bits)[0, 0] == 255).all()
