@@ -3,6 +3,7 @@
 """RGB-X semantic segmentation for ROS 2: a camera paired with thermal, depth or polarization."""
 
 from importlib import import_module
+from typing import Any
 
 __version__ = '0.1.0'
 
@@ -11,12 +12,12 @@ _HOMES = {'load_card': 'cards', 'NETWORKS': 'networks', 'open_dataset': 'dataset
 __all__ = [*_HOMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """Import what is public when it is asked for: `rgbx-seg --version` must not wait for torch."""
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

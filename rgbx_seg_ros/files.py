@@ -29,7 +29,7 @@ def appearing(path: str | Path) -> Generator[Path, None, None]:
         part.unlink(missing_ok=True)
 
 
-def _sync(path):
+def _sync(path: Path) -> None:
     """Force a file onto the disk, or the names of the files in a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:

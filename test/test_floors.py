@@ -77,8 +77,10 @@ def room_of(module):
 
 
 def statements(tree, lazy):
-    """Yield the nodes of the code; those inside of functions only if `lazy`."""
+    """Yield the nodes of the code; those inside of functions, and for types, only if `lazy`."""
     for node in ast.iter_child_nodes(tree):
+        if not lazy and isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING':
+            continue
         yield node
         if lazy or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield from statements(node, lazy)

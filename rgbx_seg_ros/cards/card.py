@@ -7,7 +7,9 @@ A card is a YAML file in `models/` or anywhere else. Its weights lie in the same
 those of published checkpoints do that a user has imported, in `user_models_dir()`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 import math
 import os
 from pathlib import Path
@@ -24,7 +26,7 @@ X_NORMALIZATIONS = ('auto', 'fixed', 'celsius', 'minmax', 'percentile')
 ONNX_PROVIDERS = ('TensorRT', 'CUDA', 'CPU')
 
 
-def _check_mean_std(where, mean, std):
+def _check_mean_std(where: str, mean: Sequence[float], std: Sequence[float]) -> None:
     if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
         raise CardError(f'{where}: mean {mean!r} and std {std!r} must be finite, std above 0')
 
@@ -40,7 +42,7 @@ class RgbInput:
     channel_order: str = 'rgb'
     """Order in which the network takes the channels: rgb or bgr."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.channel_order not in ('rgb', 'bgr'):
             raise CardError(f'rgb.channel_order is {self.channel_order!r}, allowed are: rgb, bgr')
         _check_mean_std('rgb', self.mean, self.std)
@@ -75,7 +77,7 @@ class XInput:
     invalid: float | None = None
     """Raw value that means no measurement. NaN and infinity always do."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in X_KINDS:
             raise CardError(f'x.kind: {unknown_name(self.kind, X_KINDS)}')
         if self.normalization not in X_NORMALIZATIONS:
@@ -114,7 +116,7 @@ class Window:
     stride: int
     """Pixels from one square to the next, at most `size`."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32:
             raise CardError(f'window.size is {self.size!r}, it must be a multiple of 32')
         if not 1 <= self.stride <= self.size:
@@ -122,7 +124,7 @@ class Window:
                             'size: a larger one would leave gaps')
 
 
-def _check_file(name, file):
+def _check_file(name: str, file: str) -> None:
     """Raise CardError unless `file` names one below the folder of the card."""
     path = Path(file)
     if path.is_absolute() or '..' in path.parts or not file:
@@ -138,7 +140,7 @@ class Weights:
     sha256: str | None = None
     """Checksum of the file; where given, a file that differs is refused."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_file('weights.file', self.file)
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
             raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 digits 0-9a-f')
@@ -153,7 +155,7 @@ class Onnx:
     providers: tuple[str, ...] | None = None
     """Names of ONNX_PROVIDERS in the order in which they are tried."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = ', '.join(ONNX_PROVIDERS)
         if self.file is None and self.providers is None:
             raise CardError('onnx is empty: needed is file, the name of a file that rgbx-seg '
@@ -181,7 +183,7 @@ class PublishedScore:
     protocol: str
     """How they came about, and what keeps them from being compared with others."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in self.figures.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 <= value <= 100:
@@ -206,7 +208,7 @@ class Published:
     """Name of the checkpoint's file there, where it is known."""
     scores: tuple[PublishedScore, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.file is not None and self.source is None:
             raise CardError(f'published.file is {self.file!r} without published.source: say where '
                             'the file is offered, or leave it out')
@@ -249,7 +251,7 @@ class Card:
     folder: Path = field(default=Path(), metadata={'in_file': False})
     """Where the card was read from."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.name or self.name != Path(self.name).name:
             raise CardError(f'name is {self.name!r}: it must serve as the name of a file')
         if min(self.input_size) < 32 or any(side % 32 for side in self.input_size):
@@ -260,7 +262,12 @@ class Card:
                             f'window of {self.window.size}: both sides must be that of the window')
         if self.golden is not None:
             _check_file('golden', self.golden)
-        object.__setattr__(self, 'labels', LabelSet(self.classes))
+        self.labels  # noqa: B018 whose check must come now
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The classes as a LabelSet."""
+        return LabelSet(self.classes)
 
     @property
     def weights_path(self) -> Path | None:
@@ -314,7 +321,7 @@ class Card:
             f'({" ".join(self.published.source.split())}), then run: {command}')
 
     @property
-    def _is_shipped(self):
+    def _is_shipped(self) -> bool:
         return self.folder.resolve() == models_dir().resolve()
 
 
@@ -342,7 +349,7 @@ def list_cards() -> list[str]:
     return sorted(path.stem for path in models_dir().glob('*.yaml'))
 
 
-def load_card(path_or_name) -> Card:
+def load_card(path_or_name: str | Path) -> Card:
     """
     Read a card: a path to a YAML file, or the name of one that comes with the package.
 

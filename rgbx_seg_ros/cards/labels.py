@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Class ids, their names and colours, and the pictures made of a mask."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 import json
 
@@ -20,7 +21,7 @@ class LabelClass:
     name: str
     color: tuple[int, int, int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.id < UNLABELED:
             raise CardError(f'class {self.name!r}: id is {self.id!r}, allowed are 0..254')
         if len(self.color) != 3 or not all(0 <= c <= 255 for c in self.color):
@@ -28,10 +29,10 @@ class LabelClass:
                 f'class {self.name!r}: color is {self.color!r}, needed are three numbers 0..255')
 
 
-class LabelSet(tuple):
+class LabelSet(tuple[LabelClass, ...]):
     """The classes of a model in the order of their ids, which run from 0 without a gap."""
 
-    def __new__(cls, classes):
+    def __new__(cls, classes: Iterable[LabelClass]) -> 'LabelSet':
         self = super().__new__(cls, classes)
         ids = [label.id for label in self]
         if not ids or ids != list(range(len(ids))):

@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rgbx-seg models`: what models there are, and what the card of one says."""
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
 import os
 from pathlib import Path
 import shlex
 import sys
 import textwrap
+from typing import Any
 
-from rgbx_seg_ros.cards.card import list_cards, load_card
+from rgbx_seg_ros.cards.card import Card, list_cards, load_card
+from rgbx_seg_ros.cards.labels import LabelSet
 
 _WIDTH = 79
 _X_RANGE = {
@@ -20,7 +24,7 @@ _X_RANGE = {
 }
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     actions = parser.add_subparsers(dest='action', title='actions', metavar='ACTION')
     actions.add_parser('list', help='what models there are (what happens without an action)',
@@ -30,7 +34,7 @@ def add_arguments(parser):
     show.add_argument('model', help='name of a model, or path of a card')
 
 
-def main(args):
+def main(args: Namespace) -> None:
     """Run the command."""
     if args.action == 'show':
         print(_describe(load_card(args.model)))
@@ -38,7 +42,7 @@ def main(args):
         print(_table([load_card(name) for name in list_cards()]))
 
 
-def _table(cards):
+def _table(cards: list[Card]) -> str:
     """Return a line for each card, those that can run first."""
     rows = [(card.name, card.network, f'RGB + {card.x.kind}', f'{len(card.classes):7}',
              _state(card)) for card in cards]
@@ -52,18 +56,19 @@ def _table(cards):
     return '\n'.join(line.rstrip() for line in lines)
 
 
-def _state(card):
+def _state(card: Card) -> str:
     """Return in two or three words whether the model can run."""
-    if card.weights is None:
+    path = card.weights_path
+    if path is None:
         return 'none: random'
-    if card.weights_path.is_file():
-        return f'ready, {card.weights_path.stat().st_size / 1e6:.0f} MB'
+    if path.is_file():
+        return f'ready, {path.stat().st_size / 1e6:.0f} MB'
     if card.published is None:
         return 'missing'
     return 'not imported yet' if card.published.source else 'none published'
 
 
-def _describe(card):
+def _describe(card: Card) -> str:
     """Return everything that the card says, section by section."""
     sections = [
         f'{card.name}\n{_fill(card.description, hang="")}',
@@ -79,31 +84,31 @@ def _describe(card):
     return '\n\n'.join(section for section in sections if section)
 
 
-def _section(title, paragraphs, **layout):
+def _section(title: str, paragraphs: Iterable[str], **layout: Any) -> str:
     lines = [_fill(text, **layout) for text in paragraphs if text]
     return '\n'.join([f'{title}:', *lines]) if lines else ''
 
 
-def _fill(text, hang='  '):
+def _fill(text: str, hang: str = '  ') -> str:
     """Return `text` wrapped as one paragraph, its further lines behind `hang`."""
     return textwrap.fill(' '.join(text.split()), _WIDTH, initial_indent='    ',
                          subsequent_indent='    ' + hang, break_on_hyphens=False,
                          break_long_words=False)
 
 
-def _arguments(arguments):
+def _arguments(arguments: dict[str, Any]) -> str:
     return ''.join(f', {name} {value}' for name, value in arguments.items())
 
 
-def _facts(facts):
+def _facts(facts: dict[str, Any]) -> list[str]:
     return [f'{name}: {fact}' for name, fact in facts.items()]
 
 
-def _numbers(values):
+def _numbers(values: Iterable[float]) -> str:
     return ' '.join(f'{value:g}' for value in values)
 
 
-def _inputs(card):
+def _inputs(card: Card) -> Iterator[str]:
     height, width = card.input_size
     size = f'{width}x{height} pixels'
     if card.window:
@@ -122,7 +127,7 @@ def _inputs(card):
            f'mean {_numbers(x.mean)}, std {_numbers(x.std)}{missing}')
 
 
-def _classes(labels):
+def _classes(labels: LabelSet) -> str:
     """Return a line for each class; a terminal also gets a block of its colour."""
     colored = sys.stdout.isatty() and not os.environ.get('NO_COLOR')
     width = max(map(len, labels.names))
@@ -134,18 +139,20 @@ def _classes(labels):
     return '\n'.join(lines)
 
 
-def _weights(card):
+def _weights(card: Card) -> Iterator[str]:
     """Return lines that are not wrapped, since a path is there to be copied."""
     yield _state(card)
-    if card.weights:
-        found = card.weights_path.is_file()
-        path = card.import_path if card.published and not found else card.weights_path
+    path = card.weights_path
+    if card.weights and path:
+        found = path.is_file()
+        if card.published and not found:
+            path = card.import_path or path
         yield f'{"file" if found else "expected at"} {_short(path)}'
         if card.weights.sha256:
             yield f'sha256 {card.weights.sha256}'
 
 
-def _short(path):
+def _short(path: Path) -> str:
     """Return `path` as a shell takes it, with ~ for the home folder."""
     home = Path(os.path.expanduser('~'))
     if path.is_relative_to(home):
@@ -153,7 +160,7 @@ def _short(path):
     return shlex.quote(str(path))
 
 
-def _published(card):
+def _published(card: Card) -> Iterator[str]:
     """Return the sections on what the authors have published."""
     published = card.published
     if published is None:

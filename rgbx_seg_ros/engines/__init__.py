@@ -6,6 +6,8 @@ What runs a model, by name.
 `base.Engine` says what each of them does. It uses `frames`, `networks`, `weights` and `cards`.
 """
 
+from collections.abc import Callable
+
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
@@ -16,7 +18,7 @@ from rgbx_seg_ros.fields import unknown_name
 
 __all__ = ['Engine', 'ENGINES', 'open_engine']
 
-ENGINES = {
+ENGINES: dict[str, Callable[[Card, str], Engine]] = {
     'torch': TorchEngine,
     'torch_bf16': TorchBFloat16Engine,
     'compiled': CompiledEngine,

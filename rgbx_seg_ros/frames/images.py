@@ -32,13 +32,13 @@ def read_rgb(path: Path) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-def write_image(path: Path, image) -> None:
+def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W) or (H, W, 3) RGB pixels; the ending of `path` chooses the format."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
         # cv2.imwrite would tell of a missing folder in words of its own on stderr.
-        path.write_bytes(cv2.imencode(path.suffix, image)[1])
+        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
     except cv2.error as error:
         raise DataError(f'cannot write {str(path)!r}: its ending names no image format, use '
                         '.png') from error

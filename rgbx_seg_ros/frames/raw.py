@@ -26,7 +26,7 @@ def check_x(x: np.ndarray) -> None:
                          'uint16 or float32')
 
 
-def _describe(frame):
+def _describe(frame: object) -> str:
     if isinstance(frame, np.ndarray):
         return f'an array {frame.shape!r} of {frame.dtype}'
     return f'{type(frame).__name__}'
@@ -57,7 +57,7 @@ def given_limits(dtype: np.dtype, spec: XInput) -> tuple[float, float] | None:
     return None
 
 
-def _raw_of_celsius(dtype, spec):
+def _raw_of_celsius(dtype: np.dtype, spec: XInput) -> tuple[float, float] | None:
     if dtype == np.uint8:
         raise FrameError(
             "x is of uint8 with x.normalization 'celsius': 8-bit thermal frames have lost their "
@@ -66,7 +66,7 @@ def _raw_of_celsius(dtype, spec):
     if np.issubdtype(dtype, np.floating):
         return spec.range
     low, high = ((celsius - spec.celsius_at_zero) / spec.celsius_per_count
-                 for celsius in spec.range)
+                 for celsius in spec.range or ())
     return low, high
 
 

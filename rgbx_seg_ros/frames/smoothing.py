@@ -60,8 +60,8 @@ class LimitsTracker:
                                  'allowed is 0 (no smoothing) or any finite time above')
         self._spec = spec
         self._time_constant_ns = time_constant_s * 1e9
-        self._range = None
-        self._seen = None
+        self._limits: tuple[float, float] | None = None
+        self._seen: _Seen | None = None
 
     def __call__(self, x: np.ndarray, stamp_ns: int) -> tuple[float, float]:
         """
@@ -76,44 +76,46 @@ class LimitsTracker:
             return given
         measured = measured_limits(x, self._spec)
         if measured is None:
-            return self._range or (0.0, 1.0)
+            return self._limits or (0.0, 1.0)
         quantiles = self._quantiles(x)
         if quantiles is None:
-            return self._range or measured
+            return self._limits or measured
         last, seen = self._seen, _Seen(stamp_ns, (x.shape, x.dtype), quantiles)
-        if last is None or not self._continues(last, seen):
-            self._range = measured
+        limits = self._limits
+        if last is None or limits is None or not self._continues(last, seen):
+            limits = measured
         else:
             gain, offset, found = _line(last.quantiles, quantiles)
             if found and gain < _FLAT:
-                return self._range  # and the frame after the shutter is compared with `last`
+                return limits  # and the frame after the shutter is compared with `last`
             if found and gain <= 1 / _FLAT:
-                low, high = (gain * limit + offset for limit in self._range)
-                self._range = low, high
-            elif found or self._is_left(quantiles):
-                self._range = measured
+                low, high = (gain * limit + offset for limit in limits)
+                limits = low, high
+            elif found or _is_left(limits, quantiles):
+                limits = measured
             share = -math.expm1((last.stamp_ns - stamp_ns) / self._time_constant_ns)
             low, high = (old + share * (new - old)
-                         for old, new in zip(self._range, measured, strict=True))
-            self._range = low, high
-        self._seen = seen
-        return self._range
+                         for old, new in zip(limits, measured, strict=True))
+            limits = low, high
+        self._seen, self._limits = seen, limits
+        return limits
 
-    def _quantiles(self, x):
+    def _quantiles(self, x: np.ndarray) -> np.ndarray | None:
         pixels = regular_sample(x, _SAMPLES_PER_FRAME)
         valid = pixels[is_valid(pixels, self._spec)].astype(float)
         return np.percentile(valid, _PERCENTILES) if valid.size else None
 
-    def _continues(self, last, seen):
+    def _continues(self, last: _Seen, seen: _Seen) -> bool:
         return (self._time_constant_ns > 0 and last.kind == seen.kind
                 and 0 <= seen.stamp_ns - last.stamp_ns <= MAX_GAP_NS)
 
-    def _is_left(self, quantiles):
-        """Return whether most of a frame lies on one side of the range, which tells nothing."""
-        return quantiles[-1] < self._range[0] or quantiles[0] > self._range[1]
+
+def _is_left(limits: tuple[float, float], quantiles: np.ndarray) -> bool:
+    """Return whether most of a frame lies on one side of the limits, which tells nothing."""
+    return bool(quantiles[-1] < limits[0] or quantiles[0] > limits[1])
 
 
-def _line(before, after):
+def _line(before: np.ndarray, after: np.ndarray) -> tuple[float, float, bool]:
     """Return gain and offset of the line that quantiles went along, and whether they did."""
     if not np.ptp(before):
         return (math.inf if np.ptp(after) else 1.0), float(after[0] - before[0]), True
@@ -124,5 +126,5 @@ def _line(before, after):
     return float(gain), float(offset), bool(clear and left <= _STRAIGHT * np.ptp(after))
 
 
-def _rms(values):
-    return np.mean(values ** 2) ** 0.5
+def _rms(values: np.ndarray) -> float:
+    return float(np.mean(values ** 2) ** 0.5)

@@ -7,13 +7,19 @@ PyTorch is imported when a model is opened: a node that is not configured yet do
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 import time
+from typing import Any, TYPE_CHECKING
 import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card, load_card
+from rgbx_seg_ros.cards.labels import LabelSet
 from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits
 from rgbx_seg_ros.sensors import Sensors
+
+if TYPE_CHECKING:
+    from rgbx_seg_ros.engines.base import Engine
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,12 @@ class Segmenter:
     `card` and `labels` say what the masks mean, `engine` what runs the network.
     """
 
-    def __init__(self, card: Card, engine):
+    def __init__(self, card: Card, engine: 'Engine'):
         self.card, self.engine = card, engine
 
     @classmethod
-    def from_card(cls, path_or_name, engine: str = 'torch', device: str = 'auto',
-                  **x_input) -> 'Segmenter':
+    def from_card(cls, path_or_name: str | Path, engine: str = 'torch', device: str = 'auto',
+                  **x_input: Any) -> 'Segmenter':
         """
         Open the model of a card: a path to a YAML file or the name of one in the package.
 
@@ -61,7 +67,7 @@ class Segmenter:
         return cls(card, open_engine(engine, card, device))
 
     @property
-    def labels(self):
+    def labels(self) -> LabelSet:
         """The classes of the mask, a LabelSet."""
         return self.card.labels
 

@@ -74,7 +74,8 @@ def decode_file(data: bytes) -> np.ndarray:
 
 def _read_png(data: bytes) -> tuple[int, int, bytes]:
     """Return width, height and the PNG with its picture alone; refuse one that is truncated."""
-    kinds, kept = [], [_PNG]
+    kinds: list[bytes] = []
+    kept = [_PNG]
     start = len(_PNG)
     while b'IEND' not in kinds[-1:]:
         kind = data[start + 4:start + 8]

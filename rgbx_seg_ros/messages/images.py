@@ -9,12 +9,13 @@ field, what was given and what is needed. cv_bridge is asked only for encodings 
 """
 
 from array import array
+from collections.abc import Callable
 from dataclasses import is_dataclass
 import operator
 import os
 import reprlib
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -72,13 +73,13 @@ ENCODINGS = {
 """Every encoding that needs no cv_bridge."""
 
 
-def stamp_ns(header) -> int:
+def stamp_ns(header: Any) -> int:
     """Return the stamp of a std_msgs/Header in nanoseconds."""
     stamp = getattr(header, 'stamp', None)
     return _integer(stamp, 'sec') * 1_000_000_000 + _integer(stamp, 'nanosec')
 
 
-def decode_rgb(msg, bits: int = 16) -> np.ndarray:
+def decode_rgb(msg: Any, bits: int = 16) -> np.ndarray:
     """
     Return the picture in an Image or CompressedImage as (H, W, 3) uint8 in RGB order.
 
@@ -101,7 +102,7 @@ def decode_rgb(msg, bits: int = 16) -> np.ndarray:
     return _to_rgb(pixels, encoding)
 
 
-def decode_x(msg) -> np.ndarray:
+def decode_x(msg: Any) -> np.ndarray:
     """
     Return the second modality in an Image or CompressedImage as it is stored.
 
@@ -119,7 +120,7 @@ def decode_x(msg) -> np.ndarray:
     return _to_rgb(pixels, encoding) if _names_colors(encoding) else pixels
 
 
-def raw_pixels(msg) -> np.ndarray:
+def raw_pixels(msg: Any) -> np.ndarray:
     """
     Return a view of what `msg` holds, (H, W[, C]); (bytes,) where only decoding finds the pixels.
 
@@ -138,7 +139,7 @@ def raw_pixels(msg) -> np.ndarray:
     return data
 
 
-def to_image(pixels: np.ndarray, encoding: str, header, image_class=None):
+def to_image(pixels: np.ndarray, encoding: str, header: Any, image_class: Any = None) -> Any:
     """
     Return a sensor_msgs/Image with `pixels`, (H, W) or (H, W, C), and the given header.
 
@@ -148,8 +149,8 @@ def to_image(pixels: np.ndarray, encoding: str, header, image_class=None):
     """
     if encoding not in ENCODINGS:
         raise MessageError(f'encoding is {encoding!r}: allowed are {_names()}')
-    dtype, channels, _ = ENCODINGS[encoding]
-    dtype = np.dtype(dtype).newbyteorder('<')
+    channels = ENCODINGS[encoding].channels
+    dtype = np.dtype(ENCODINGS[encoding].dtype).newbyteorder('<')
     if pixels.shape[2:] != _channel_axis(channels) or pixels.ndim < 2 or not pixels.size:
         raise MessageError(
             f'shape is {pixels.shape!r}: {encoding!r} needs (H, W{", C" * (channels > 1)}) '
@@ -160,7 +161,7 @@ def to_image(pixels: np.ndarray, encoding: str, header, image_class=None):
     # One array.array filled at once: rclpy takes it as it is, but goes through an ndarray or a
     # list element by element (0.05 ms against 190 ms for VGA rgb8).
     data = array('B')
-    data.frombytes(np.ascontiguousarray(pixels, dtype).reshape(-1).view(np.uint8))
+    data.frombytes(np.ascontiguousarray(pixels, dtype).reshape(-1).view(np.uint8).data)
     if image_class is None:
         image_class = _sensor_msgs_image()
     return image_class(
@@ -170,7 +171,7 @@ def to_image(pixels: np.ndarray, encoding: str, header, image_class=None):
         data=np.frombuffer(data, np.uint8) if is_dataclass(image_class) else data)
 
 
-def _sensor_msgs_image():
+def _sensor_msgs_image() -> Any:
     try:
         from sensor_msgs.msg import Image
     except ImportError as error:
@@ -180,7 +181,7 @@ def _sensor_msgs_image():
     return Image
 
 
-def _load(msg, exact: bool = False) -> tuple[np.ndarray, str]:
+def _load(msg: Any, exact: bool = False) -> tuple[np.ndarray, str]:
     """
     Return the stored pixels and the name in ENCODINGS that tells how they are stored.
 
@@ -196,7 +197,7 @@ def _load(msg, exact: bool = False) -> tuple[np.ndarray, str]:
     return _by_cv_bridge(msg), 'rgb8'
 
 
-def _view(msg, encoding: Encoding) -> np.ndarray:
+def _view(msg: Any, encoding: Encoding) -> np.ndarray:
     """Return (H, W[, C]) over `msg.data`; a copy only to mend byte order or alignment."""
     pixels = _strided(msg, encoding)
     pixels = pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
@@ -204,7 +205,7 @@ def _view(msg, encoding: Encoding) -> np.ndarray:
     return pixels if pixels.flags.aligned else pixels.copy()
 
 
-def _strided(msg, encoding: Encoding) -> np.ndarray:
+def _strided(msg: Any, encoding: Encoding) -> np.ndarray:
     """Return (H, W[, C]) over `msg.data`, in the byte order and alignment it has."""
     height, width, step, data = _rows(msg)
     dtype = np.dtype(encoding.dtype).newbyteorder('>' if _integer(msg, 'is_bigendian') else '<')
@@ -219,13 +220,13 @@ def _strided(msg, encoding: Encoding) -> np.ndarray:
         strides=(step, pixel_bytes, dtype.itemsize)[:2 + len(channel_axis)])
 
 
-def _planar(msg) -> tuple[str, int, int, int, np.ndarray]:
+def _planar(msg: Any) -> tuple[str, int, int, int, np.ndarray]:
     """Return what `planar` asks for."""
     return (msg.encoding, *(_integer(msg, name) for name in ('height', 'width', 'step')),
             _data(msg))
 
 
-def _rows(msg) -> tuple[int, int, int, np.ndarray]:
+def _rows(msg: Any) -> tuple[int, int, int, np.ndarray]:
     """Return height, width, step and the bytes, which hold at least step*height."""
     height, width, step = (_integer(msg, name) for name in ('height', 'width', 'step'))
     check_size(width, height)
@@ -240,7 +241,7 @@ def _to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
     # cv2 takes rows with padding as they are, and is 25 to 90 times faster than [..., ::-1] with
     # the copy that torch.from_numpy needs of it (0.02 ms against 1 to 1.9 ms for VGA).
     _, channels, code = ENCODINGS[encoding]
-    if code == _IS_RGB:
+    if code is None or code == _IS_RGB:
         return pixels
     height, width = pixels.shape[:2]
     if channels == 2 and width % 2:
@@ -252,7 +253,7 @@ def _to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
     return cv2.cvtColor(pixels, code)
 
 
-def _by_cv_bridge(msg) -> np.ndarray:
+def _by_cv_bridge(msg: Any) -> np.ndarray:
     """Return the (H, W, 3) uint8 RGB of a message whose encoding is not in ENCODINGS."""
     height, width, _, _ = _rows(msg)
     bridge = _cv_bridge(msg)
@@ -267,7 +268,7 @@ def _by_cv_bridge(msg) -> np.ndarray:
     return pixels
 
 
-def _cv_bridge(msg):
+def _cv_bridge(msg: Any) -> Any:
     """Return the class CvBridge, or raise where it is missing or cannot read `msg`."""
     if _integer(msg, 'is_bigendian'):
         raise MessageError(f'{_not_covered(msg)}; cv_bridge cannot read big-endian data '
@@ -281,12 +282,12 @@ def _cv_bridge(msg):
     return CvBridge
 
 
-def _not_covered(msg) -> str:
+def _not_covered(msg: Any) -> str:
     return (f'encoding is {_quoted(msg.encoding)}: covered without cv_bridge are {_names()}, '
             f'{", ".join(PLANAR)}')
 
 
-def _decompress(msg, exact) -> tuple[np.ndarray, str]:
+def _decompress(msg: Any, exact: bool) -> tuple[np.ndarray, str]:
     """
     Return the pixels of a CompressedImage and the encoding they have.
 
@@ -370,7 +371,7 @@ def _channel_axis(channels: int) -> tuple[int, ...]:
     return () if channels == 1 else (channels,)
 
 
-def _names(wanted=lambda encoding: True) -> str:
+def _names(wanted: Callable[[Encoding], bool] = lambda encoding: True) -> str:
     return ', '.join(name for name, encoding in ENCODINGS.items() if wanted(encoding))
 
 
@@ -378,7 +379,7 @@ def _distro() -> str:
     return os.environ.get('ROS_DISTRO', '<distro>')
 
 
-def _quoted(value) -> str:
+def _quoted(value: object) -> str:
     """Return `value` as its repr does, cut in the middle where a log would not hold it."""
     return _SHORT.repr(value)
 
@@ -387,24 +388,24 @@ def _line(error: Exception) -> str:
     return _quoted(' '.join(str(error).split()))
 
 
-def _integer(holder, name: str) -> int:
-    value = getattr(holder, name, None)
+def _integer(holder: Any, name: str) -> int:
+    value: Any = getattr(holder, name, None)
     try:
         return operator.index(value)
     except TypeError as error:
         raise MessageError(f'{name} is {_quoted(value)}, needed is an integer') from error
 
 
-def _text(msg, name: str) -> str:
+def _text(msg: Any, name: str) -> str:
     value = getattr(msg, name, None)
     if not isinstance(value, str):
         raise MessageError(f'{name} is {_quoted(value)}, needed is a string')
     return value
 
 
-def _data(msg) -> np.ndarray:
+def _data(msg: Any) -> np.ndarray:
     """Return `msg.data` as (bytes,) uint8 without a copy."""
-    value = getattr(msg, 'data', None)
+    value: Any = getattr(msg, 'data', None)
     try:
         buffer = memoryview(value)
         if buffer.nbytes:

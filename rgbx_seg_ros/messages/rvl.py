@@ -51,13 +51,14 @@ def decode_rvl(data: bytes) -> np.ndarray:
 def _numbers(data: bytes) -> np.ndarray:
     """Return the numbers that the groups in `data` make, int64."""
     words = np.frombuffer(data[:len(data) // 4 * 4], '<u4')
-    groups = ((words[:, None] >> np.arange(28, -1, -4, dtype=np.uint32)) & 15).ravel()
+    groups: np.ndarray = ((words[:, None] >> np.arange(28, -1, -4, dtype=np.uint32)) & 15).ravel()
     ends = np.flatnonzero(groups < 8)
-    starts = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
-    if ends.size and (ends - starts).max() >= _MOST_GROUPS:
+    if not ends.size:
+        return ends
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    if (ends - starts).max() >= _MOST_GROUPS:
         raise MessageError('data: the bytes of RVL are damaged: a number of more than '
                            f'{_MOST_GROUPS} groups')
-    groups = groups[:ends[-1] + 1] if ends.size else groups[:0]
+    groups = groups[:ends[-1] + 1]
     places = np.arange(groups.size) - np.repeat(starts, ends - starts + 1)
-    return np.add.reduceat((groups & 7).astype(np.int64) << (3 * places), starts) if (
-        ends.size) else np.zeros(0, np.int64)
+    return np.add.reduceat((groups & 7).astype(np.int64) << (3 * places), starts)

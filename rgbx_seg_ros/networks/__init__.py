@@ -3,6 +3,7 @@
 """The networks by name. A new one is a module, a line here and a card in `models/`."""
 
 import difflib
+from typing import Any
 
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks.base import Network
@@ -14,7 +15,7 @@ from rgbx_seg_ros.networks.rxssnet import RXSSNet
 
 __all__ = ['build', 'Network', 'NETWORKS']
 
-NETWORKS = {
+NETWORKS: dict[str, type[Network]] = {
     'ms_irtnet': MSIRTNet,
     'rxssnet': RXSSNet,
     'mddg': MDDG,
@@ -23,7 +24,7 @@ NETWORKS = {
 }
 
 
-def build(name: str, num_classes: int, **arguments) -> Network:
+def build(name: str, num_classes: int, **arguments: Any) -> Network:
     """
     Build the network `name` for `num_classes` classes, with random weights.
 

@@ -4,6 +4,7 @@
 
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 
@@ -41,7 +42,8 @@ class Network(Foldable):
     TRAINING_TERMS: ClassVar[tuple[str, ...]] = ()
     """Names of the losses of its own that `training_parts` computes."""
 
-    def forward_with_fusion(self, rgb, x):
+    def forward_with_fusion(self, rgb: torch.Tensor, x: torch.Tensor) -> tuple[
+            torch.Tensor, torch.Tensor | None]:
         """
         Return the logits and the fused image, None from a network that makes none.
 

@@ -24,7 +24,7 @@ class PeriodEstimator:
     a stream that becomes faster breaks it twice at most.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._gaps_ns: deque[int] = deque(maxlen=WINDOW)
         self.promise_ns = 1
         """The next frame comes no sooner than this after the newest one; 1 promises nothing."""
