@@ -137,6 +137,14 @@ def test_every_shared_file_is_installed_under_its_own_path(metadata):
     assert installed[f'share/ament_index/resource_index/packages/{NAME}'] == f'resource/{NAME}'
 
 
+def test_every_file_of_a_package_that_is_no_module_is_carried_with_it(metadata):
+    carried = {path for name in metadata['packages'] for pattern in metadata['package_data']['']
+               for path in (ROOT / name.replace('.', '/')).glob(pattern)}
+    assert carried and carried == {
+        path for path in checkout_files('*')
+        if ROOT / NAME in path.parents and path.suffix != '.py'}
+
+
 def test_data_folders_are_not_taken_for_python_packages(metadata):
     assert all(name.split('.')[0] == NAME for name in metadata['packages'])
     folders = {path.parent.relative_to(ROOT).as_posix().replace('/', '.')

@@ -19,13 +19,12 @@ import sys
 from typing import NamedTuple
 
 import cv2
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateNotFound
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.evaluation.report_page import HISTOGRAM, PAGE, RELIABILITY
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
@@ -152,24 +151,29 @@ def write_report(path: Path, title: str, facts: dict, labels: LabelSet, gallery:
     and maybe `protocol`; without `parts` there are no scores. `notes` are told under the title.
     """
     try:
-        path.write_text(_render(title, facts, labels, gallery, latencies_ms, notes or {}),
-                        encoding='utf-8')
+        page = _render(title, facts, labels, gallery, latencies_ms, notes or {})
+    except TemplateNotFound as error:  # an OSError, of no file that a user has named
+        raise DataError(
+            f'found no template {error.name!r} beside {__file__}: the install is incomplete, '
+            'build or install the package again') from error
+    try:
+        path.write_text(page, encoding='utf-8')
     except OSError as error:
         raise DataError(f'cannot write {str(path)!r}: {error.strerror}') from error
 
 
 def _render(title, facts, labels, gallery, latencies_ms, notes):
     # Names of classes, frames and topics come from files: none of them is markup.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = Environment(loader=PackageLoader('rgbx_seg_ros.evaluation'), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=_percent, uri=_data_uri)
     confusion = np.array(facts.get('confusion', np.zeros((len(labels), len(labels) + 1))))
-    return environment.from_string(PAGE).render(
+    return environment.get_template('report.html.j2').render(
         title=title, facts=facts, labels=labels, gallery=gallery, notes=notes,
         parts={'all': facts, **facts['parts']} if 'parts' in facts else {},
         confusion=_confusion(confusion, labels.names), with_numbers=len(labels) <= _MOST_NUMBERS,
-        latency=_histogram(environment, latencies_ms),
-        reliability=_reliability(environment, facts.get('reliability', ())))
+        latency=_histogram(latencies_ms),
+        reliability=_reliability(facts.get('reliability', ())))
 
 
 def _confusion(counts, names):
@@ -183,18 +187,19 @@ def _confusion(counts, names):
     return columns, rows
 
 
-def _histogram(environment, values):
-    """Return an SVG of how often values in ms occur, those above the 99th percentile in one."""
+def _histogram(values):
+    """Return how often values in ms occur, those above the 99th percentile in one bar."""
     if not values:
-        return ''
+        return {}
     values = np.array(values)
     median, p95, p99 = np.percentile(values, (50, 95, 99))
     low, high = values.min(), max(p99, values.min() + 1e-3)
     counts, edges = np.histogram(np.minimum(values, high), 24, (low, high))
-    return environment.from_string(HISTOGRAM).render(
-        bars=list(zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True)),
-        top=int(counts.max()), low=low, high=high, ticks=_ticks(low, high),
-        lines=[('median', median), ('p95', p95)], longest=values.max(), count=len(values))
+    return {
+        'bars': list(zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True)),
+        'top': int(counts.max()), 'low': low, 'high': high, 'ticks': _ticks(low, high),
+        'lines': [('median', median), ('p95', p95)], 'longest': values.max(),
+        'count': len(values)}
 
 
 def _ticks(low, high):
@@ -205,15 +210,11 @@ def _ticks(low, high):
     return [float(f'{i * step:.6g}') for i in range(first, math.floor(high / step) + 1)]
 
 
-def _reliability(environment, rows):
-    """Return an SVG of the share of right pixels over the confidence."""
+def _reliability(rows):
+    """Return the rows that have pixels, each with its place among all and its share of them."""
     total = sum(row['pixels'] for row in rows)
-    if not total:
-        return ''
-    rows = [{**row, 'left': i / len(rows), 'width': 1 / len(rows), 'share': row['pixels'] / total}
-            for i, row in enumerate(rows)]
-    return environment.from_string(RELIABILITY).render(
-        rows=[row for row in rows if row['pixels']])
+    return [{**row, 'left': i / len(rows), 'width': 1 / len(rows), 'share': row['pixels'] / total}
+            for i, row in enumerate(rows) if row['pixels']]
 
 
 def _percent(share):

@@ -10,12 +10,14 @@ import re
 import shutil
 
 import cv2
+from jinja2 import DictLoader
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.evaluation import report
 from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
@@ -163,6 +165,15 @@ def test_a_page_that_cannot_be_written_is_one_error(tmp_path):
     with pytest.raises(DataError, match="cannot write '.*nowhere/r.html': No such file"):
         write_report(tmp_path / 'nowhere' / 'r.html', 't', {'made_by': {}}, labels('a'),
                      Gallery(labels('a')), [])
+
+
+def test_a_template_that_was_not_installed_is_one_error(tmp_path, monkeypatch):
+    page = DictLoader({'report.html.j2': "{% include 'report.css' %}"})
+    monkeypatch.setattr(report, 'PackageLoader', lambda package: page)
+    path = tmp_path / 'report.html'
+    with pytest.raises(DataError, match="no template 'report.css' beside .*: the install is inc"):
+        write_report(path, 't', {'made_by': {}}, labels('a'), Gallery(labels('a')), [])
+    assert not path.exists()
 
 
 def test_bars_hold_every_frame_and_the_longest_are_in_the_last(tmp_path):
