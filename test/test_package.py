@@ -1,6 +1,6 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The package as ROS and pip see it: metadata, locked versions, data files and installs."""
+"""The package as ROS and pip see it: metadata, locked versions, archives and installs."""
 
 import ast
 import os
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import cv2
 import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.resources import share_dir
@@ -261,22 +262,38 @@ def copy_checkout(tmp_path):
                                 ignore=shutil.ignore_patterns(*MADE, '*.egg-info')))
 
 
-def check_installed(command, python, share, environment):
-    """Check that an installed `rgbx-seg` runs and that its data are those below `share`."""
-    def say(*words):
-        return subprocess.run([str(word) for word in words], env=environment, check=True,
-                              cwd=share.anchor, stdout=subprocess.PIPE, text=True).stdout
-
-    assert say(command, '--version') == f'rgbx-seg {__version__}\n'
-    found = say(python, '-c', f'from {NAME}.resources import share_dir; print(share_dir())')
-    assert Path(found.strip()).resolve() == share.resolve()
-    cards = [path.stem for path in (share_dir() / 'models').glob('*.yaml')]
-    listed = say(command, 'models')
-    assert cards and all(card in listed for card in cards)
+def check_files(packages, share):
+    """Check that modules and templates lie below `packages`, and the shared files in `share`."""
+    carried = []
     for path in checkout_files('*'):
         relative = path.relative_to(ROOT)
-        if relative.parts[0] in SHARED_FOLDERS and not path.name.startswith('.'):
-            assert (share / relative).is_file(), f'{relative} is not installed'
+        if relative.parts[0] in {NAME, *SHARED_FOLDERS} and not path.name.startswith('.'):
+            found = (packages if relative.parts[0] == NAME else share) / relative
+            assert found.is_file(), f'{relative} is missing'
+            assert found.read_bytes() == path.read_bytes(), f'{relative} is another one'
+            carried.append(relative)
+    for pattern in ('templates/*.j2', 'templates/*.css', 'models/*.yaml', 'models/*.safetensors',
+                    'models/*.golden.npz', 'launch/*.launch.py', 'config/*.yaml', 'config/*.xml'):
+        assert any(path.match(pattern) for path in carried), pattern
+
+
+def say(*words, environment):
+    """Run a command far from the checkout; return what it said."""
+    return subprocess.run([str(word) for word in words], env=environment, check=True,
+                          cwd=ROOT.anchor, stdout=subprocess.PIPE, text=True).stdout
+
+
+def check_installed(command, python, share, environment):
+    """Check that an installed `rgbx-seg` runs and that its data are those below `share`."""
+    assert say(command, '--version', environment=environment) == f'rgbx-seg {__version__}\n'
+    package, found = say(
+        python, '-c', f'from {NAME} import resources; print(resources.__file__); '
+                      'print(resources.share_dir())', environment=environment).splitlines()
+    assert Path(found).resolve() == share.resolve()
+    check_files(Path(package).parents[1], share)
+    cards = [path.stem for path in (share_dir() / 'models').glob('*.yaml')]
+    listed = say(command, 'models', environment=environment)
+    assert cards and all(card in listed for card in cards)
 
 
 def clean_environment(**variables):
@@ -287,10 +304,26 @@ def clean_environment(**variables):
     return {**kept, 'OMP_NUM_THREADS': '1', **variables}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('options', [(), ('--editable',)], ids=['plain', 'editable'])
-def test_pip_installs_the_command_and_its_data(options, tmp_path):
-    copy = copy_checkout(tmp_path)
+@pytest.fixture(scope='module')
+def archives(tmp_path_factory):
+    """Return the sdist of the checkout and the wheel that is built from this sdist."""
+    folder = tmp_path_factory.mktemp('archives')
+    subprocess.run(
+        [sys.executable, '-c', 'import sys; from setuptools import build_meta; '
+                               'build_meta.build_sdist(sys.argv[1])', folder],
+        cwd=copy_checkout(folder), check=True, env=clean_environment())
+    sdist, = folder.glob('*.tar.gz')
+    # Without --no-cache-dir pip would keep this wheel in the user's cache for good.
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--no-cache-dir', '--no-deps',
+                    '--no-build-isolation', '--wheel-dir', folder, sdist],
+                   check=True, env=clean_environment())
+    wheel, = folder.glob('*.whl')
+    return sdist, wheel
+
+
+@pytest.fixture
+def fresh_python(tmp_path):
+    """Return the Python of a new environment that has all libraries, but not this package."""
     environment = clean_environment()
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv'],
                    check=True, env=environment)
@@ -303,11 +336,51 @@ def test_pip_installs_the_command_and_its_data(options, tmp_path):
         check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
     folders = [path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))]
     Path(purelib, 'borrowed.pth').write_text('\n'.join(folders))
-    subprocess.run([python, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation',
-                    *options, copy], check=True, env=environment)
-    check_installed(tmp_path / 'venv' / 'bin' / 'rgbx-seg', python,
-                    copy if options else tmp_path / 'venv' / 'share' / NAME, environment)
-    assert (tmp_path / 'venv' / 'bin' / 'seg_node').is_file()
+    return python
+
+
+def pip_install(python, *what):
+    """Install without the network; return the folder of the commands that it made."""
+    subprocess.run([python, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation', *what],
+                   check=True, env=clean_environment())
+    assert (python.parent / 'seg_node').is_file()
+    return python.parent
+
+
+@pytest.mark.slow
+def test_sdist_and_wheel_carry_every_file(archives, tmp_path):
+    sdist, wheel = archives
+    shutil.unpack_archive(sdist, tmp_path)
+    shutil.unpack_archive(wheel, tmp_path / 'wheel', 'zip')
+    folder = tmp_path / f'{NAME}-{__version__}'
+    check_files(folder, folder)
+    check_files(tmp_path / 'wheel',
+                tmp_path / 'wheel' / f'{NAME}-{__version__}.data' / 'data' / 'share' / NAME)
+
+
+# It holds for `pip install .` as well, for which pip builds a wheel and installs that.
+@pytest.mark.slow
+def test_an_installed_wheel_predicts_and_leaves_a_report(archives, fresh_python, tmp_path):
+    command = pip_install(fresh_python, archives[1]) / 'rgbx-seg'
+    share, environment = tmp_path / 'venv' / 'share' / NAME, clean_environment()
+    check_installed(command, fresh_python, share, environment)
+    demo, mask, page = share / 'demo', tmp_path / 'mask.png', tmp_path / 'report.html'
+    say(command, 'predict', demo / 'rgb' / '00024N.jpg', demo / 'thermal' / '00024N.png',
+        '--out', tmp_path / 'overlay.png', '--mask', mask, environment=environment)
+    ids = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+    assert ids.shape == cv2.imread(str(demo / 'rgb' / '00024N.jpg')).shape[:2]
+    assert 0.02 < (ids == 2).mean() < 0.1  # persons
+    say(command, 'evaluate', '--model', 'potholes', '--data', demo / 'potholes',
+        '--dataset', 'potholes', '--split', 'test', '--report', page, environment=environment)
+    text = page.read_text(encoding='utf-8')
+    assert text.endswith('</html>') and text.count('</svg>') == 2 and ':root {' in text
+
+
+@pytest.mark.slow
+def test_an_editable_install_runs_from_the_checkout(fresh_python, tmp_path):
+    copy = copy_checkout(tmp_path)
+    command = pip_install(fresh_python, '--editable', copy) / 'rgbx-seg'
+    check_installed(command, fresh_python, copy, clean_environment())
 
 
 @pytest.mark.slow
