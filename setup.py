@@ -89,9 +89,11 @@ setup(
             'colcon-ros',  # colcon build
             'flake8',
             'flake8-builtins',
+            'flake8-class-newline',
             'flake8-comprehensions',
             'flake8-docstrings',
             'flake8-import-order',
+            'flake8-quotes',
             'h5py',
             'hypothesis',
             'pytest>=6.2',

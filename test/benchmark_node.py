@@ -92,6 +92,7 @@ class Trace:
         trace = self
 
         class TracedNode(node.SegNode):
+
             def create_subscription(self, kind, topic, callback, *rest, **named):
                 if topic in _TOPICS:
                     callback = trace.around(_TOPICS[topic], callback)
@@ -103,6 +104,7 @@ class Trace:
         trace = self
 
         class TracedWorker(NewestWorker):
+
             def __init__(self, work, superseded):
                 def noted(job):
                     trace._at_work = stamp_ns(job.frame.message.header)
@@ -120,6 +122,7 @@ class Trace:
         trace = self
 
         class TracedEngine(QuickEngine):
+
             def __call__(self, *arguments):
                 trace.note('engine in', trace._at_work)
                 time.sleep(engine_ms / 1e3)

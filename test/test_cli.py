@@ -123,6 +123,7 @@ def test_what_a_user_can_mend_ends_in_one_line_and_2(line, message, places, comm
 @pytest.mark.parametrize('name', ROS_PACKAGES)
 def test_without_ros_the_demo_tells_how_to_get_it(name, command, monkeypatch):
     class NotInstalled:
+
         @staticmethod
         def find_spec(module, path=None, target=None):
             if module == name:

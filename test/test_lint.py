@@ -10,8 +10,9 @@ import sys
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# By the prefix of their codes. ament's sixth, flake8-quotes, is what ruff's Q does.
-AMENT_PLUGINS = {'A00', 'C4', 'D', 'I'}
+# By the prefix of their codes. ament's seventh and eighth, flake8-blind-except and
+# flake8-deprecated, are what ruff's BLE and UP do.
+AMENT_PLUGINS = {'A00', 'C4', 'CNL100', 'D', 'I', 'Q0'}
 
 
 def run(*command, code=None):
@@ -47,14 +48,29 @@ def test_flake8_runs_the_plugins_of_ament():
     'import sys',  # not used
     f"text = '{91 * 'x'}'",  # 100 columns
     'text=1',  # no space around the operator
+    'text = "one"',
     'def list():\n    """Hide a builtin."""',
     'def add():\n    """adds."""',  # no capital letter, not imperative
     'import torch\n\nimport rgbx_seg_ros\n\nprint(torch, rgbx_seg_ros)',
-], ids=['unused import', 'long line', 'white space', 'builtin', 'docstring', 'import order'])
+], ids=['unused import', 'long line', 'white space', 'quotes', 'builtin', 'docstring',
+        'import order'])
 def test_both_linters_see_what_ament_would_reject(linter, code):
     pytest.importorskip(linter, reason=f'{linter} comes with requirements/lock.txt')
     status, said = check_as_module(linter, code)
     assert status == 1, said
+
+
+@pytest.mark.parametrize(('code', 'found'), [
+    ('class Frame:\n    def show(self):\n        return self', 'CNL100'),
+    # ruff lets these two be of different quotes.
+    ('text = ("one "\n        "and \'two\'")', 'Q000'),
+], ids=['class', 'quotes'])
+def test_flake8_sees_what_ruff_does_not_and_ament_would_reject(code, found):
+    for linter in ('flake8', 'ruff'):
+        pytest.importorskip(linter, reason=f'{linter} comes with requirements/lock.txt')
+    status, said = check_as_module('flake8', code)
+    assert status == 1 and f' {found} ' in said
+    assert check_as_module('ruff', code)[0] == 0
 
 
 @pytest.mark.parametrize('linter', ['ruff', 'flake8'])

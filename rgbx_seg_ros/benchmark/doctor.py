@@ -311,7 +311,7 @@ def advise_on_ros(environment, middleware: str) -> Iterator[str]:
         if environment.get(name) in values:
             yield f'{name} is {environment[name]}: cameras of other machines are not seen'
     if _import('cv_bridge')[0] and int(np.__version__.partition('.')[0]) >= 2:
-        yield ("cv_bridge of ROS is compiled against NumPy 1, but NumPy 2 is installed:\n"
+        yield ('cv_bridge of ROS is compiled against NumPy 1, but NumPy 2 is installed:\n'
                "pip install 'numpy<2'")
 
 

@@ -51,7 +51,7 @@ class CompiledEngine(BackgroundEngine):
 
     def __init__(self, card: Card, device: str = 'auto'):
         if (found := find_device(device)).type != 'cpu':
-            raise UnavailableError(f"device is {device!r}, {found} here: compiled engines are for "
+            raise UnavailableError(f'device is {device!r}, {found} here: compiled engines are for '
                                    "the CPU; take engine 'torch' or device 'cpu'")
         check_compiler()
         engine = self._plain(card, 'cpu')

@@ -61,6 +61,7 @@ def quantize(source: Path, target: Path, inputs) -> None:
     tools = import_onnx('onnxruntime.quantization')
 
     class Frames(tools.CalibrationDataReader):
+
         def __init__(self):
             self._frames = iter(inputs)
 

@@ -74,11 +74,13 @@ def line(page, mark, name):
 
 
 class Broken:
+
     def __init__(self, card, device):
         raise RuntimeError('the driver\n  is mad')
 
 
 class Wrong(TorchEngine):
+
     def __call__(self, *arguments):
         mask, *rest = super().__call__(*arguments)
         return np.flip(mask), *rest
@@ -168,6 +170,7 @@ def test_an_engine_that_is_hardly_faster_is_not_recommended(examined, timed, tim
 
 def test_what_an_engine_warns_of_is_told_once(examined, monkeypatch):
     class Warning_(TorchEngine):
+
         def __call__(self, *arguments):
             warnings.warn('it is hot in here', stacklevel=2)
             return super().__call__(*arguments)

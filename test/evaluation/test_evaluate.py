@@ -289,6 +289,7 @@ def test_a_piece_of_an_image_keeps_the_range_of_the_whole(tmp_path, write_card, 
         return np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.uint8)
 
     class Pieces(FolderDataset):
+
         def __getitem__(self, index):
             return replace(super().__getitem__(index), x_limits=(-5.0, 500.0))
     evaluate(Segmenter(card, engine_of(engine)), Pieces(write_frames(tmp_path / 'data', 1, SIZE)))

@@ -133,6 +133,7 @@ def test_frames_of_another_kind_are_refused_in_one_line(exported):
 @pytest.mark.parametrize('off', [0.0, 0.002, 1.0])
 def test_a_file_that_differs_from_pytorch_does_not_appear(off, segmenter, tmp_path, monkeypatch):
     class Model:
+
         def __init__(self, path):
             assert path.exists()
 

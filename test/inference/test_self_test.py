@@ -108,6 +108,7 @@ def test_the_command_freezes_what_the_model_makes_now(golden_card, tmp_path, com
 @pytest.mark.parametrize('pixels', [0, 99])
 def test_a_pair_that_shows_one_class_alone_proves_nothing(tiny_card, pixels):
     class Engine(StandIn):
+
         def __call__(self, rgb, *_):
             mask = np.zeros(rgb.shape[:2], np.uint8)
             mask.flat[:pixels] = 1

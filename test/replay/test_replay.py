@@ -335,6 +335,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
             yield '/x/image', image_message(ids, 'mono8', time_ns, 'infrared')
 
     class Engine(type(segmenter.engine)):
+
         def __call__(self, rgb, x, x_limits, sensors):
             return np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.uint8)
 
@@ -352,6 +353,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, segmenter, label_delay_ns):
 
 def test_a_fused_image_is_kept_beside_the_mask(tmp_path, tiny_card):
     class Fusing(Engine):
+
         def __call__(self, rgb, *rest):
             return *super().__call__(rgb, *rest), 255 - rgb
     report = replay(write_pairs(tmp_path / 'bag', 2), Segmenter(load_card(tiny_card), Fusing()))

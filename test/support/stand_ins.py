@@ -15,6 +15,7 @@ class StandIn(Engine):
 def engine_of(function, network=None) -> Engine:
     """Return an engine that calls `function(rgb, x, x_limits, sensors)`."""
     class Calling(StandIn):
+
         def __call__(self, rgb, x, x_limits, sensors):
             return function(rgb, x, x_limits, sensors)
 

@@ -53,6 +53,7 @@ def test_a_warm_up_of_the_whole_training_never_falls_and_never_fails():
 
 
 class Net(nn.Module):
+
     def __init__(self):
         super().__init__()
         self.linear, self.norm = nn.Linear(2, 2), nn.LayerNorm(2)
