@@ -77,7 +77,8 @@ def test_the_file_gives_the_masks_of_pytorch(exported, segmenter):
         assert len(np.unique(expected[0])) > 1
         assert [(one.shape, one.dtype) for one in found] == [((70, 90), np.uint8)] * 2
         assert Difference.between(expected, found).is_small()
-    assert (model(*PAIR, LIMITS, (1.0, 0.0))[0] != model(*PAIR, LIMITS, (0.0, 1.0))[0]).any()
+    alone = [model(*PAIR, LIMITS, sensors)[0] for sensors in (Sensors.RGB, Sensors.X)]
+    assert (alone[0] != alone[1]).any()
 
 
 def test_the_command_says_what_it_wrote_and_how_it_was_tried(exported):
