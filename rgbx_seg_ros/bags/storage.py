@@ -17,6 +17,13 @@ import shutil
 import sqlite3
 
 import numpy as np
+from rgbx_seg_ros.bags.refusals import (
+    refusal,
+    storage_of,
+    unmerged_log,
+    without_metadata,
+    ZSTD,
+)
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.messages.images import to_image
@@ -148,6 +155,12 @@ class BagWriter:
             raise DataError(f'cannot write the bag {str(self.path)!r}: {error}') from error
 
 
+def bag_path(path) -> Path:
+    """Return the folder of a bag of which the metadata.yaml is given; other paths as they are."""
+    path = Path(path)
+    return path.parent if path.name == 'metadata.yaml' else path
+
+
 class BagReader:
     """
     Reads a bag in a `with` block: the folder of a rosbag2, or a single .mcap or .db3 file.
@@ -156,7 +169,7 @@ class BagReader:
     """
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path = bag_path(path)
         self.topics: dict[str, str] = {}
         """Name and message type of each topic, by name."""
         self.counts: dict[str, int] = {}
@@ -166,19 +179,17 @@ class BagReader:
         if not self.path.exists():
             raise DataError(f'bag {str(self.path)!r} does not exist')
         if self.path.is_dir() and not (self.path / 'metadata.yaml').is_file():
-            raise DataError(
-                f'{str(self.path)!r} has no metadata.yaml, which every rosbag2 has; files in it '
-                f'are {sorted(p.name for p in self.path.iterdir())[:5]!r}. Run `ros2 bag reindex` '
-                'or give the path of an .mcap or .db3 file')
-        with self._failures():
+            raise DataError(f'{str(self.path)!r} {without_metadata(self.path)}')
+        log = unmerged_log(self.path)
+        if log is not None:
+            raise DataError(f'{str(self.path)!r} is not whole: {log}')
+        with self._failures(opening=True):
             self._reader = Reader(self.path)
+            self._name_storage()
             self._reader.open()
         try:
-            with self._failures():
-                for connection in sorted(self._reader.connections, key=lambda c: c.topic):
-                    self.topics[connection.topic] = str(connection.msgtype)
-                    count = self.counts.get(connection.topic, 0) + int(connection.msgcount)
-                    self.counts[connection.topic] = count
+            with self._failures(opening=True):
+                self._read_topics()
         except DataError:
             self._reader.close()
             raise
@@ -186,6 +197,19 @@ class BagReader:
 
     def __exit__(self, kind, error, trace):
         self._reader.close()
+
+    def _name_storage(self):
+        """Tell rosbags what `ros2 bag reindex` of Humble leaves empty, the kind of the files."""
+        plugins = self._reader.storage.STORAGE_PLUGINS if self.path.is_dir() else {}
+        found = storage_of(self.path) if plugins else None
+        if found is not None:
+            self._reader.storage.STORAGE_PLUGINS = {**plugins, '': plugins[found]}
+
+    def _read_topics(self):
+        for connection in sorted(self._reader.connections, key=lambda c: c.topic):
+            self.topics[connection.topic] = str(connection.msgtype)
+            count = self.counts.get(connection.topic, 0) + int(connection.msgcount)
+            self.counts[connection.topic] = count
 
     def image_topic(self, name: str) -> str:
         """
@@ -213,17 +237,21 @@ class BagReader:
             connections = [c for c in self._reader.connections if c.topic in topics]
             for connection, receive_ns, data in self._reader.messages(connections):
                 if not 0 <= operator.index(receive_ns) < 2 ** 63:
-                    raise DataError(f'the time of receipt {receive_ns!r} ns cannot be')
+                    raise ValueError(f'the time of receipt {receive_ns!r} ns cannot be')
+                if data[:4] == ZSTD:
+                    raise DataError(
+                        f'cannot read the bag {str(self.path)!r}: its messages are compressed one '
+                        'by one, which only the metadata.yaml of its recorder tells: give the '
+                        'folder with that')
                 yield connection.topic, receive_ns, _TYPES.deserialize_cdr(
                     data, connection.msgtype)
 
     @contextmanager
-    def _failures(self):
+    def _failures(self, opening=False):
         try:
             yield
+        except DataError:
+            raise
         except Exception as error:  # noqa: BLE001 on damaged files rosbags fails in any way
-            reason = ' '.join(str(error).split()) or 'it contradicts itself'
-            raise DataError(
-                f'cannot read the bag {str(self.path)!r}, it is damaged or no rosbag2: {reason}; '
-                '`ros2 bag reindex` or `mcap recover` may mend a recording that was cut off'
-            ) from error
+            raise DataError(f'cannot read the bag {str(self.path)!r}: '
+                            f'{refusal(self.path, error, opening)}') from error

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags: what is written comes back, also to other readers, and damage ends in one clear error."""
 
-from pathlib import Path
-import random
 import shutil
 import sqlite3
 
@@ -23,6 +21,14 @@ from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
+from support.bag_files import (
+    data_file,
+    read_all,
+    RGB,
+    START_NS,
+    write_bag,
+    X,
+)
 import yaml
 
 try:
@@ -31,36 +37,18 @@ try:
 except ImportError:
     ros = None
 
-START_NS = 1_699_999_999_999_999_997
-RNG = np.random.default_rng(0)
-RGB = RNG.integers(0, 256, (6, 10, 3), np.uint8)
 PIXELS = {
     'rgb8': RGB,
     'mono8': RGB[..., 0],
-    'mono16': RNG.integers(0, 2 ** 16, (5, 7), np.uint16),
-    '32FC1': RNG.normal(size=(4, 3)).astype(np.float32),
+    'mono16': X,
+    '32FC1': np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32),
 }
+OTHER_QOS = yaml.safe_dump([{
+    'history': 1, 'depth': 7, 'reliability': 2, 'durability': 2, 'liveliness': 1,
+    **{name: {'sec': 1, 'nsec': 0}
+       for name in ('deadline', 'lifespan', 'liveliness_lease_duration')},
+    'avoid_ros_namespace_conventions': False}])
 ROW_BYTES = {'rgb8': 30, 'mono8': 10, 'mono16': 14, '32FC1': 12}
-
-
-def write_bag(path, storage='mcap', count=3):
-    """Write `count` RGB frames and, one nanosecond after each, an X frame."""
-    with BagWriter(path, storage) as bag:
-        for i in range(count):
-            time_ns = START_NS + i * 10_000_000
-            bag.write('/rgb', image_message(RGB + i, 'rgb8', time_ns, 'camera'), time_ns)
-            bag.write('/x', image_message(PIXELS['mono16'], 'mono16', time_ns, 'infrared'),
-                      time_ns + 1)
-    return path
-
-
-def read_all(path, topics=('/rgb', '/x')):
-    with BagReader(path) as bag:
-        return list(bag.messages(topics))
-
-
-def data_file(bag):
-    return next(path for path in bag.iterdir() if path.suffix in ('.mcap', '.db3'))
 
 
 @pytest.mark.parametrize('storage', STORAGES)
@@ -241,28 +229,6 @@ def test_unknown_storage_and_paths_that_sqlite_misreads_are_refused(tmp_path):
     assert len(read_all(write_bag(tmp_path / 'run#1', 'mcap'))) == 6
 
 
-def test_missing_bags_say_what_is_missing(tmp_path):
-    with pytest.raises(DataError, match='does not exist'):
-        read_all(tmp_path / 'none')
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(DataError, match=r'no metadata.yaml.*files in it are \[\]'):
-        read_all(tmp_path / 'empty')
-    bag = write_bag(tmp_path / 'bag')
-    (bag / 'metadata.yaml').unlink()
-    with pytest.raises(DataError, match=r"no metadata.yaml.*'bag.mcap'.*ros2 bag reindex"):
-        read_all(bag)
-
-
-def test_other_files_are_no_bag(tmp_path):
-    for name in ('a.txt', 'a.mcap', 'a.db3'):
-        (tmp_path / name).write_text('hello, I am a text and no bag. ' * 50)
-        with pytest.raises(DataError, match='damaged or no rosbag2'):
-            read_all(tmp_path / name)
-        (tmp_path / name).write_text('')
-        with pytest.raises(DataError):
-            read_all(tmp_path / name)
-
-
 def test_a_missing_topic_is_named_with_those_that_exist(tmp_path):
     with BagReader(write_bag(tmp_path / 'bag')) as bag:
         for ask in (lambda: bag.image_topic('/thermal'), lambda: bag.messages(['/thermal'])):
@@ -284,70 +250,19 @@ def test_the_compressed_sibling_stands_in_for_a_missing_topic(tmp_path):
             bag.image_topic('/c')
 
 
-def read_or_refuse(bag):
-    """Read what can be read; whatever is wrong must be a DataError in one line."""
-    try:
-        return len(read_all(bag))
-    except DataError as error:
-        assert str(bag) in str(error)
-        assert '\n' not in str(error)
-        return None
-
-
-@pytest.mark.parametrize('storage', STORAGES)
-def test_a_bag_that_was_cut_off_anywhere_is_refused(tmp_path, storage):
-    bag = write_bag(tmp_path / 'bag', storage)
-    path = data_file(bag)
-    whole = path.read_bytes()
-    for size in sorted({0, 1, 7, 8, 9, 40, *range(50, len(whole) - 4096, len(whole) // 60)}):
-        path.write_bytes(whole[:size])
-        assert read_or_refuse(bag) is None, size
-        assert read_or_refuse(path) is None, size
-    path.unlink()
-    assert read_or_refuse(bag) is None
-
-
-@pytest.mark.parametrize('storage', STORAGES)
-@pytest.mark.parametrize('name', ['data', 'metadata.yaml'])
-def test_random_damage_is_refused_or_harmless(tmp_path, storage, name):
-    bag = write_bag(tmp_path / 'bag', storage)
-    path = data_file(bag) if name == 'data' else bag / name
-    whole = path.read_bytes()
-    generator = random.Random(0)
-    refused = 0
-    for round_ in range(300):
-        damaged = bytearray(whole)
-        for _ in range(1 + round_ % 8):
-            start = generator.randrange(len(damaged))
-            damaged[start:start + 4] = generator.randbytes(generator.randrange(1, 5))
-        path.write_bytes(damaged)
-        refused += read_or_refuse(bag) is None
-    assert refused > 10
-
-
-def test_metadata_of_the_wrong_kind_is_refused(tmp_path):
-    bag = write_bag(tmp_path / 'bag')
-    path = bag / 'metadata.yaml'
-    whole = path.read_text()
-    for text in ('', '[]', 'a: b', '\x00', '{', whole.replace('version: 8', 'version: 99'),
-                 whole.replace('mcap', 'rosbag_v2'), whole.replace('/rgb', '7'),
-                 whole.replace('name: /x', 'name: 7'), whole.replace('cdr', 'xml')):
-        path.write_text(text)
-        assert read_or_refuse(bag) is None, text
-
-
-def test_a_refused_bag_is_closed(tmp_path):
-    """On Windows and network drives an open file could not be removed."""
-    bag = write_bag(tmp_path / 'bag', 'mcap')
-    (bag / 'metadata.yaml').write_text(
-        (bag / 'metadata.yaml').read_text().replace('message_count: 3', 'message_count: many'))
-    before = open_files()
-    for _ in range(3):
-        assert read_or_refuse(bag) is None
-    assert open_files() == before
-    shutil.rmtree(bag)
-
-
-def open_files():
-    folder = Path('/proc/self/fd')
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
+@pytest.mark.parametrize('single', [False, True])
+def test_messages_that_a_killed_recorder_left_in_the_log_are_not_passed_over(tmp_path, single):
+    bag = write_bag(tmp_path / 'bag', 'sqlite3')
+    database = sqlite3.connect(data_file(bag))
+    database.execute('PRAGMA journal_mode=WAL')
+    database.execute('INSERT INTO messages SELECT 99, topic_id, timestamp, data FROM messages '
+                     'WHERE id = 1')
+    database.commit()
+    killed = shutil.copytree(bag, tmp_path / 'killed')  # with the log, while it is open
+    database.close()
+    path = killed / 'bag.db3' if single else killed
+    with pytest.raises(DataError, match="not whole: 'bag.db3-wal' holds .*wal_checkpoint"):
+        read_all(path)
+    database = sqlite3.connect(killed / 'bag.db3')
+    database.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    assert len(read_all(path)) == 7
