@@ -9,15 +9,19 @@ definition in every distribution of ROS 2, so one type store reads them all, als
 hold no definitions.
 """
 
+from collections import Counter
 from contextlib import contextmanager, suppress
 import operator
 import os
 from pathlib import Path
 import shutil
 import sqlite3
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.bags.refusals import (
+    outdated_metadata,
+    recover,
     refusal,
     storage_of,
     unmerged_log,
@@ -173,7 +177,9 @@ class BagReader:
         self.topics: dict[str, str] = {}
         """Name and message type of each topic, by name."""
         self.counts: dict[str, int] = {}
-        """Messages by topic, as the bag's metadata tells."""
+        """Messages by topic, as the bag's files tell."""
+        self._promised: dict[str, int] = {}
+        self._connections = []
 
     def __enter__(self):
         if not self.path.exists():
@@ -206,7 +212,16 @@ class BagReader:
             self._reader.storage.STORAGE_PLUGINS = {**plugins, '': plugins[found]}
 
     def _read_topics(self):
+        # metadata.yaml tells what a recorder once wrote down, the files what there is to read:
+        # tools that convert them lose the QoS or change the type, and leave metadata.yaml alone.
         for connection in sorted(self._reader.connections, key=lambda c: c.topic):
+            self.topics[connection.topic] = str(connection.msgtype)
+            self.counts[connection.topic] = 0
+            count = self._promised.get(connection.topic, 0) + int(connection.msgcount)
+            self._promised[connection.topic] = count
+        files = self._reader.storage.storages if self.path.is_dir() else [self._reader.storage]
+        self._connections = [connection for file in files for connection in file.connections]
+        for connection in self._connections:
             self.topics[connection.topic] = str(connection.msgtype)
             count = self.counts.get(connection.topic, 0) + int(connection.msgcount)
             self.counts[connection.topic] = count
@@ -228,14 +243,23 @@ class BagReader:
         return found
 
     def messages(self, topics):
-        """Yield topic, time of receipt in ns and message of `topics`, by time of receipt."""
+        """
+        Yield topic, time of receipt in ns and message of `topics`, by time of receipt.
+
+        Once all have come, raise DataError where they are fewer than the files tell, and warn
+        where metadata.yaml tells of more.
+        """
         for topic in topics:
             if self.topics.get(topic) not in _READABLE:
                 raise DataError(f'{str(self.path)!r} has no topic {topic!r} that can be read; it '
                                 f'has {self.topics!r}')
+        read = Counter()
+        # As the files have them: rosbags leaves out those whose QoS is not that of metadata.yaml.
+        connections = [c for c in self._connections if c.topic in topics]
         with self._failures():
-            connections = [c for c in self._reader.connections if c.topic in topics]
-            for connection, receive_ns, data in self._reader.messages(connections):
+            # And of no connection it yields the messages of all.
+            found = self._reader.messages(connections) if connections else ()
+            for connection, receive_ns, data in found:
                 if not 0 <= operator.index(receive_ns) < 2 ** 63:
                     raise ValueError(f'the time of receipt {receive_ns!r} ns cannot be')
                 if data[:4] == ZSTD:
@@ -243,8 +267,25 @@ class BagReader:
                         f'cannot read the bag {str(self.path)!r}: its messages are compressed one '
                         'by one, which only the metadata.yaml of its recorder tells: give the '
                         'folder with that')
+                read[connection.topic] += 1
                 yield connection.topic, receive_ns, _TYPES.deserialize_cdr(
                     data, connection.msgtype)
+        self._compare(topics, read)
+
+    def _compare(self, topics, read):
+        """Compare the messages that were read with those that the bag tells of, by topic."""
+        lost = [f'{topic} {read[topic]} of {self.counts[topic]}'
+                for topic in topics if read[topic] < self.counts[topic]]
+        if lost:
+            raise DataError(
+                f'{str(self.path)!r} holds messages that its index does not lead to, read were '
+                f'only {", ".join(lost)}: {recover(self.path)} writes a whole one')
+        lost = [f'{topic} {read[topic]} of {self._promised[topic]}'
+                for topic in topics if read[topic] < self._promised.get(topic, 0)]
+        if lost:
+            warnings.warn(
+                f'{str(self.path)!r} holds fewer messages than its metadata.yaml tells, '
+                f'{", ".join(lost)}: {outdated_metadata(self.path)}', stacklevel=2)
 
     @contextmanager
     def _failures(self, opening=False):

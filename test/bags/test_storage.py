@@ -22,9 +22,13 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 from support.bag_files import (
+    change_metadata,
     data_file,
+    metadata,
     read_all,
     RGB,
+    split_bag,
+    spoil_index,
     START_NS,
     write_bag,
     X,
@@ -248,6 +252,96 @@ def test_the_compressed_sibling_stands_in_for_a_missing_topic(tmp_path):
         assert bag.image_topic('/b') == '/b'
         with pytest.raises(DataError, match="'/c' holds std_msgs/msg/String"):
             bag.image_topic('/c')
+
+
+# Bags that tell of more messages than they give
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('latched', [(True, False), (False, True), (True, True), (False, False)])
+@pytest.mark.parametrize('told', ['first', 'nothing', 'another'])
+def test_messages_are_read_whatever_qos_the_files_and_the_metadata_tell(
+        tmp_path, storage, latched, told):
+    bag = split_bag(tmp_path / 'bag', storage, latched)
+    topics = metadata(bag)['topics_with_message_count']
+    for topic in topics:
+        qos = topic['topic_metadata']['offered_qos_profiles']
+        topic['topic_metadata']['offered_qos_profiles'] = {
+            'first': qos, 'nothing': '', 'another': OTHER_QOS}[told]
+    change_metadata(bag, topics_with_message_count=topics)
+    found = read_all(bag)
+    assert [topic for topic, _, _ in found] == ['/rgb', '/x'] * 6
+    for i, (_, receive_ns, message) in enumerate(found[::2]):
+        assert receive_ns == START_NS + i * 10_000_000
+        np.testing.assert_array_equal(decode_rgb(message), RGB + i)
+    with BagReader(bag) as reader:
+        assert reader.counts == {'/rgb': 6, '/x': 6}
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_the_type_of_a_topic_is_that_in_the_files(tmp_path, storage):
+    """As a converter leaves it that rewrites the files and not metadata.yaml."""
+    bag = write_bag(tmp_path / 'bag', storage)
+    topics = metadata(bag)['topics_with_message_count']
+    topics[0]['topic_metadata']['type'] = String.__msgtype__
+    change_metadata(bag, topics_with_message_count=topics)
+    assert len(read_all(bag)) == 6
+    with BagReader(bag) as reader:
+        assert reader.image_topic('/rgb') == '/rgb'
+
+
+def test_a_topic_that_only_the_metadata_names_has_no_messages(tmp_path):
+    """Rosbags gives the messages of all topics to one who asks for those of none."""
+    bag = write_bag(tmp_path / 'bag')
+    topics = metadata(bag)['topics_with_message_count']
+    lost = {'topic_metadata': {**topics[0]['topic_metadata'], 'name': '/lost'}, 'message_count': 0}
+    change_metadata(bag, topics_with_message_count=[*topics, lost])
+    assert read_all(bag, ['/lost']) == []
+    with BagReader(bag) as reader:
+        assert reader.counts == {'/rgb': 3, '/x': 3, '/lost': 0}
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path, storage):
+    bag = split_bag(tmp_path / 'bag', storage)
+    names = metadata(bag)['relative_file_paths']
+    change_metadata(bag, relative_file_paths=names[:1])
+    with pytest.warns(UserWarning, match=f'fewer messages than its metadata.yaml tells, /rgb 3 of '
+                                         f'6, /x 3 of 6: it does not name {names[1]!r} beside it: '
+                                         '`ros2 bag reindex` takes them in'):
+        assert len(read_all(bag)) == 6
+
+
+def test_metadata_of_a_longer_recording_is_told_for_the_topics_that_are_read(tmp_path, recwarn):
+    """As it is after `mcap recover`."""
+    bag = write_bag(tmp_path / 'bag')
+    topics = metadata(bag)['topics_with_message_count']
+    topics[0]['message_count'] = 5
+    change_metadata(bag, topics_with_message_count=topics)
+    assert len(read_all(bag, ['/x'])) == 3 and not recwarn
+    with pytest.warns(UserWarning, match='/rgb 3 of 5: it was written before .* counts anew'):
+        assert len(read_all(bag)) == 6
+
+
+@pytest.mark.parametrize('fields', [
+    pytest.param([(36, '<H', 60_000), (46, '<H', 60_001)], id='without the messages of channels'),
+    pytest.param([(8, '<Q', START_NS + 5)], id='that ends too early'),
+    pytest.param([(0, '<Q', START_NS + 5)], id='that begins too late')])
+def test_an_index_that_does_not_lead_to_all_messages_is_refused(tmp_path, fields):
+    bag = write_bag(tmp_path / 'bag')
+    for field in fields:
+        spoil_index(data_file(bag), *field)
+    for path in (bag, data_file(bag)):
+        with pytest.raises(DataError, match=r'index does not lead to, .*/rgb [012] of 3.*: '
+                                            '`mcap recover OLD -o NEW`.* writes a whole one'):
+            read_all(path)
+
+
+def test_a_reader_that_has_seen_enough_is_not_told_of_the_rest(tmp_path):
+    with BagReader(write_bag(tmp_path / 'bag')) as bag:
+        messages = bag.messages(['/rgb'])
+        next(messages)
+        messages.close()
 
 
 @pytest.mark.parametrize('single', [False, True])
