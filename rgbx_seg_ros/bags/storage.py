@@ -53,7 +53,9 @@ CompressedImage = _TYPES.types['sensor_msgs/msg/CompressedImage']
 String = _TYPES.types['std_msgs/msg/String']
 _Header = _TYPES.types['std_msgs/msg/Header']
 _Time = _TYPES.types['builtin_interfaces/msg/Time']
-_READABLE = {kind.__msgtype__ for kind in (Image, CompressedImage, String)}
+_IMAGES = (Image.__msgtype__, CompressedImage.__msgtype__)
+_READABLE = {*_IMAGES, String.__msgtype__}
+_TRANSPORTS = ('compressed', 'compressedDepth')
 
 _FORMAT_VERSION = 8
 _ENDLESS = bag_types.QosTime(9223372036, 854775807)
@@ -228,19 +230,30 @@ class BagReader:
 
     def image_topic(self, name: str) -> str:
         """
-        Return the topic `name`, or `name`/compressed where only that is in the bag.
+        Return the topic `name`, or that of a compressed transport where only this has messages.
 
         Raise DataError where there is neither, or where it does not hold images.
         """
-        found = next((topic for topic in (name, f'{name}/compressed') if topic in self.topics),
-                     None)
-        images = [Image.__msgtype__, CompressedImage.__msgtype__]
-        if found is None or self.topics[found] not in images:
-            held = f'holds {self.topics[found]}' if found else f'is not in {str(self.path)!r}'
-            topics = ', '.join(f'{topic} ({kind})' for topic, kind in self.topics.items())
-            raise DataError(f'topic {name!r} {held}: needed is one with {" or ".join(images)}; '
-                            f'the bag has {topics or "no topics"}')
-        return found
+        # `ros2 bag record -a` lists a raw topic also where it has only heard its transports.
+        found = [topic for topic in (name, *(f'{name}/{transport}' for transport in _TRANSPORTS))
+                 if self.topics.get(topic) in _IMAGES]
+        if found:
+            return next(filter(self.counts.get, found), found[0])
+        held = (f'holds {self.topics[name]}' if name in self.topics
+                else f'is not in {str(self.path)!r}')
+        topics = ', '.join(f'{topic} ({kind})' for topic, kind in self.topics.items())
+        raise DataError(f'topic {name!r} {held}: needed is one with {" or ".join(_IMAGES)}; the '
+                        f'bag has {topics or "no topics"}')
+
+    def why_no_pairs(self, topics) -> str:
+        """Return what to do about `topics` whose messages make no pair."""
+        empty = [topic for topic in topics if not self.counts[topic]]
+        if not empty:
+            return 'check the slop and the offset of X'
+        others = [f'{topic} {count}' for topic, count in self.counts.items()
+                  if count and topic not in topics and self.topics[topic] in _IMAGES]
+        return (f'nothing was recorded in {" and ".join(empty)}: name another topic, images are '
+                f'in {", ".join(others) or "no other"}')
 
     def messages(self, topics):
         """

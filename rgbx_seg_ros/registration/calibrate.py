@@ -110,8 +110,8 @@ def bag_pairs(bag, most: int, rgb_topic: str = RGB_TOPIC, x_topic: str = X_TOPIC
     """
     Return up to `most` pairs of a bag, evenly spread, for `calibrate`.
 
-    Where only TOPIC/compressed is recorded, that is read. Raise DataError for a bag that cannot be
-    read or that holds no pair.
+    Where only TOPIC/compressed or TOPIC/compressedDepth has messages, that is read. Raise
+    DataError for a bag that cannot be read or that holds no pair.
     """
     if not 0 <= slop_ms <= 10_000 or not abs(x_offset_ms) <= 60_000:
         raise ParameterError(f'slop is {slop_ms!r} ms and offset of X {x_offset_ms!r} ms, allowed '
@@ -135,7 +135,7 @@ def bag_pairs(bag, most: int, rgb_topic: str = RGB_TOPIC, x_topic: str = X_TOPIC
                     errors.append(error)
     if not chosen:
         raise DataError(f'{str(bag)!r} holds no pair in {list(add)!r} with {counts!r} messages: '
-                        f'{errors[0] if errors else "check the slop and the offset of X"}')
+                        f'{errors[0] if errors else reader.why_no_pairs(add)}')
     return chosen
 
 

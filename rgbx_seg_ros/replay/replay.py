@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags.storage import (
+    bag_path,
     BagReader,
     BagWriter,
     Image,
@@ -269,17 +270,18 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     `out` holds mask, confidence, palette and, from a network that makes one, the fused image as
     the node publishes them, with the header of the RGB frame, received when the pair was known. It
     is by default `bag` with '_masks' behind its name.
-    Where only TOPIC/compressed is recorded, that is read. `label_topic` holds class ids (mono8)
-    under the stamp of the RGB frame; None takes '/ground_truth/mask' where it is there. Malformed
-    messages are counted and left out. `page` is an HTML file for scores, times and the worst and
-    best frames, without labels those of the lowest and highest mean confidence. Raise DataError
-    for bags that cannot be read or written, or that hold no pair.
+    Where only TOPIC/compressed or TOPIC/compressedDepth has messages, that is read. `label_topic`
+    holds class ids (mono8) under the stamp of the RGB frame; None takes '/ground_truth/mask' where
+    it is there. Malformed messages are counted and left out. `page` is an HTML file for scores,
+    times and the worst and best frames, without labels those of the lowest and highest mean
+    confidence. Raise DataError for bags that cannot be read or written, or that hold no pair.
     """
-    out = _masks_path(Path(bag)) if out is None else Path(out)
+    bag = bag_path(bag)
+    out = _masks_path(bag) if out is None else Path(out)
     settings = _settings(slop_ms, x_offset_ms)
     with BagReader(bag) as reader:
         topics = {'rgb': reader.image_topic(rgb_topic), 'x': reader.image_topic(x_topic)}
-        if label_topic is not None or LABEL_TOPIC in reader.topics:
+        if label_topic is not None or reader.counts.get(LABEL_TOPIC):
             topics['label'] = reader.image_topic(label_topic or LABEL_TOPIC)
         kinds = {topic: kind for kind, topic in topics.items()}
         if len(kinds) < len(topics):
@@ -295,7 +297,7 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
                 run.take(kinds[topic], message, now_ns)
             run.finish()
             if not run.pairs:
-                raise DataError(_why_no_pairs(bag, topics, run, slop_ms))
+                raise DataError(_why_no_pairs(reader, topics, run, slop_ms))
     report = Report(
         bag=str(bag), out=str(out), model=segmenter.card.name, device=segmenter.engine.device,
         topics=topics, messages=dict(run.messages), pairs=run.pairs, drops=run.drops,
@@ -345,13 +347,14 @@ def _summary(window):
     return {name: window.percentile(share) for name, share in _PERCENTILES.items()}
 
 
-def _why_no_pairs(bag, topics, run, slop_ms):
+def _why_no_pairs(reader, topics, run, slop_ms):
     drops = ', '.join(f'{reason} {count}' for reason, count in sorted(run.drops.items()))
-    errors = ''.join(f'; first bad {kind} message: {text}'
-                     for kind, text in run.first_errors.items())
-    return (f'{str(bag)!r} holds no pair: {run.messages["rgb"]} frames in {topics["rgb"]}, '
-            f'{run.messages["x"]} in {topics["x"]}, slop {slop_ms:g} ms, dropped: '
-            f'{drops or "none"}{errors}; check the slop and the offset of X')
+    errors = [f'first bad {kind} message: {text}' for kind, text in run.first_errors.items()]
+    if not any(run.drops.get(f'{kind}_malformed') == run.messages[kind] for kind in ('rgb', 'x')):
+        errors.append(reader.why_no_pairs([topics['rgb'], topics['x']]))
+    return (f'{str(reader.path)!r} holds no pair: {run.messages["rgb"]} frames in '
+            f'{topics["rgb"]}, {run.messages["x"]} in {topics["x"]}, slop {slop_ms:g} ms, '
+            f'dropped: {drops or "none"}; {"; ".join(errors)}')
 
 
 def add_arguments(parser):

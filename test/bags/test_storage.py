@@ -11,6 +11,7 @@ from rgbx_seg_ros.bags.storage import (
     BagReader,
     BagWriter,
     compressed_message,
+    CompressedImage,
     Image,
     image_message,
     STORAGES,
@@ -30,6 +31,7 @@ from support.bag_files import (
     split_bag,
     spoil_index,
     START_NS,
+    TYPES,
     write_bag,
     X,
 )
@@ -240,18 +242,48 @@ def test_a_missing_topic_is_named_with_those_that_exist(tmp_path):
                 next(iter(ask()))
 
 
-def test_the_compressed_sibling_stands_in_for_a_missing_topic(tmp_path):
-    with BagWriter(tmp_path / 'bag') as bag:
-        bag.write('/a/compressed', compressed_message(b'', 'png', 1, ''), 1)
-        bag.write('/b/compressed', compressed_message(b'', 'png', 1, ''), 1)
-        bag.write('/b', image_message(RGB, 'rgb8', 1, ''), 1)
-        bag.write('/c', String(data='c'), 1)
-    with BagReader(tmp_path / 'bag') as bag:
-        assert bag.image_topic('/a') == '/a/compressed'
-        assert bag.image_topic('/a/compressed') == '/a/compressed'
-        assert bag.image_topic('/b') == '/b'
+def write_topics(path, topics):
+    """Write a bag with so many messages in each topic, images or text; a topic may be empty."""
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, (kind, count) in topics.items():
+            connection = writer.add_connection(topic, kind.__msgtype__, typestore=TYPES)
+            message = {Image: image_message(RGB, 'rgb8', 1, ''), String: String(data=''),
+                       CompressedImage: compressed_message(b'', 'png', 1, '')}[kind]
+            for _ in range(count):
+                writer.write(connection, 1, TYPES.serialize_cdr(message, kind.__msgtype__))
+    return path
+
+
+def test_the_transport_that_has_messages_stands_in_for_a_raw_topic_that_has_none(tmp_path):
+    """`ros2 bag record -a` lists all topics, and hears only those that somebody publishes."""
+    bag = write_topics(tmp_path / 'bag', {
+        '/a/compressed': (CompressedImage, 1),
+        '/b': (Image, 1), '/b/compressed': (CompressedImage, 3),
+        '/c': (String, 1),
+        '/d': (Image, 0), '/d/compressed': (CompressedImage, 2),
+        '/e': (Image, 0), '/e/compressed': (CompressedImage, 0),
+        '/e/compressedDepth': (CompressedImage, 2),
+        '/f': (Image, 0), '/f/compressed': (CompressedImage, 0),
+        '/g': (String, 1), '/g/compressed': (CompressedImage, 1)})
+    with BagReader(bag) as bag:
+        assert [bag.image_topic(name) for name in (
+            '/a', '/a/compressed', '/b', '/d', '/e', '/f', '/g')] == [
+            '/a/compressed', '/a/compressed', '/b', '/d/compressed', '/e/compressedDepth', '/f',
+            '/g/compressed']
         with pytest.raises(DataError, match="'/c' holds std_msgs/msg/String"):
             bag.image_topic('/c')
+
+
+def test_why_there_are_no_pairs_is_told_by_what_was_recorded(tmp_path):
+    bag = write_topics(tmp_path / 'bag', {
+        '/rgb': (Image, 0), '/x': (Image, 2), '/cam': (Image, 4), '/text': (String, 3),
+        '/left/compressed': (CompressedImage, 1), '/lost': (Image, 0)})
+    with BagReader(bag) as bag:
+        assert bag.why_no_pairs(['/rgb', '/x']) == (
+            'nothing was recorded in /rgb: name another topic, images are in /cam 4, '
+            '/left/compressed 1')
+        assert 'nothing was recorded in /rgb and /lost' in bag.why_no_pairs(['/rgb', '/lost'])
+        assert bag.why_no_pairs(['/cam', '/x']) == 'check the slop and the offset of X'
 
 
 # Bags that tell of more messages than they give

@@ -15,6 +15,7 @@ from rgbx_seg_ros.registration import calibrate
 from rgbx_seg_ros.registration.alignment import Alignment
 from rgbx_seg_ros.registration.calibrate import bag_pairs, Calibration, folder_pairs
 from rgbx_seg_ros.registration.warp import Homography
+from support.bag_files import change_metadata, metadata
 import yaml
 
 DEMO = Path(__file__).parents[2] / 'demo'
@@ -111,10 +112,10 @@ def test_a_bag_is_told_from_a_folder_and_calibrated(folder, tmp_path, monkeypatc
         given.extend(pairs)
         raise DataError('enough seen')
     monkeypatch.setattr(calibrate, 'calibrate', remember)
-    for source in (bag, next(bag.glob('*.mcap'))):
+    for source in (bag, next(bag.glob('*.mcap')), bag / 'metadata.yaml'):
         with pytest.raises(DataError, match='enough seen'):
             run(source, '-o', tmp_path / 'new.yaml', '--pairs', 3)
-    assert len(given) == 6
+    assert len(given) == 9
 
 
 def test_pairs_are_spread_over_the_source(folder):
@@ -170,6 +171,12 @@ def test_sources_that_cannot_be_are_refused(folder, tmp_path):
     with pytest.raises(DataError, match='holds no pair.*check the slop and the offset'):
         bag_pairs(bag, 30)
     assert len(bag_pairs(bag, 30, x_offset_ms=-80.0)) == 4
+    topics = metadata(bag)['topics_with_message_count']
+    empty = {**topics[0], 'message_count': 0}
+    empty['topic_metadata'] = {**empty['topic_metadata'], 'name': '/cam'}
+    change_metadata(bag, topics_with_message_count=[*topics, empty])
+    with pytest.raises(DataError, match='nothing was recorded in /cam: name another topic'):
+        bag_pairs(bag, 30, rgb_topic='/cam')
     with pytest.raises(ParameterError, match='slop is -1'):
         bag_pairs(bag, 30, slop_ms=-1)
     with pytest.raises(DataError, match='must differ'):

@@ -5,6 +5,7 @@
 import hashlib
 import json
 import re
+import shutil
 import sys
 import tracemalloc
 
@@ -21,6 +22,7 @@ from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.replay.replay import replay
+from support.bag_files import change_metadata, metadata
 from support.stand_ins import StandIn
 
 H, W = 12, 16
@@ -274,6 +276,50 @@ def test_a_bag_without_pairs_says_why_and_leaves_nothing(tmp_path, segmenter):
         replay(bag, segmenter, slop_ms=30)
     assert '\n' not in str(error.value)
     assert not (tmp_path / 'bag_masks').exists()
+
+
+def test_a_topic_without_messages_is_told_and_not_the_slop(tmp_path, segmenter):
+    bag = write_bag(tmp_path / 'bag', [('/rgb/image', rgb_message(0)), ('/cam', x_message(0))])
+    topics = metadata(bag)['topics_with_message_count']
+    empty = {**topics[0], 'message_count': 0}
+    empty['topic_metadata'] = {**empty['topic_metadata'], 'name': '/x/image'}
+    change_metadata(bag, topics_with_message_count=[*topics, empty])
+    with pytest.raises(DataError, match='no pair: 1 frames in /rgb/image, 0 in /x/image, .* '
+                                        'nothing was recorded in /x/image: name another topic, '
+                                        'images are in /cam 1$'):
+        replay(bag, segmenter)
+
+
+def test_where_no_message_can_be_used_its_error_is_told_and_not_the_slop(tmp_path, segmenter):
+    bad = rgb_message(0)
+    bad.encoding = 'yuv999'
+    bag = write_bag(tmp_path / 'bag', [('/rgb/image', bad), ('/x/image', x_message(0))])
+    with pytest.raises(DataError, match="rgb_malformed 1, x_unused 1; first bad rgb .*'yuv999'"
+                       ) as error:
+        replay(bag, segmenter)
+    assert 'slop and' not in str(error.value)
+
+
+def test_topics_without_messages_stand_back(tmp_path, segmenter):
+    """As `ros2 bag record -a` lists them beside the compressed ones that it has heard."""
+    bag, frames = tmp_path / 'bag', write_folder(tmp_path / 'frames')
+    shutil.rmtree(frames / 'label')
+    make_bag(frames, bag, compressed=True)
+    topics = metadata(bag)['topics_with_message_count']
+    empty = [{'message_count': 0, 'topic_metadata': {
+        **topics[0]['topic_metadata'], 'name': name, 'type': 'sensor_msgs/msg/Image'}}
+        for name in ('/rgb/image', '/x/image', '/ground_truth/mask')]
+    change_metadata(bag, topics_with_message_count=[*empty, *topics])
+    report = replay(bag, segmenter)
+    assert report.topics == {'rgb': '/rgb/image/compressed', 'x': '/x/image/compressed'}
+    assert report.pairs == 6
+
+
+def test_the_masks_of_a_bag_given_by_its_metadata_stand_beside_it(tmp_path, segmenter):
+    bag = write_pairs(tmp_path / 'bag', 2)
+    report = replay(bag / 'metadata.yaml', segmenter, page=tmp_path / 'page.html')
+    assert (report.bag, report.out) == (str(bag), str(tmp_path / 'bag_masks'))
+    assert '<h1>tiny on bag</h1>' in (tmp_path / 'page.html').read_text(encoding='utf-8')
 
 
 def test_sixteen_bit_frames_reach_the_network_whole(tmp_path, segmenter):
