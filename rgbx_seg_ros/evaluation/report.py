@@ -58,7 +58,9 @@ class Gallery:
         self._frames: list[Frame] = []
 
     def add(self, sample: Sample, score: float, mask: np.ndarray) -> None:
-        """Take a frame into account; `sample.label` may be None."""
+        """Take a frame into account unless its score is NaN; `sample.label` may be None."""
+        if math.isnan(score):
+            return
         kept, size = self._frames, self.size
         if len(kept) == 2 * size and kept[size - 1].score < score < kept[size].score:
             return

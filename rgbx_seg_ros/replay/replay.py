@@ -151,9 +151,8 @@ class _Scorer:
             of_frame = Tally(self.matrix.num_classes)
             of_frame.update(label, masked.mask, masked.confidence)
             self.part.tally.add(of_frame)
-            score = of_frame.matrix.mean_iou()
-            if not math.isnan(score):
-                self._gallery.add(replace(masked.sample, label=label), score, masked.mask)
+            self._gallery.add(replace(masked.sample, label=label), of_frame.matrix.mean_iou(),
+                              masked.mask)
         self.part.counts[:2] += 1
 
     def scores(self, names):

@@ -18,6 +18,7 @@ from rgbx_seg_ros.datasets import DATASETS, FolderDataset, open_dataset
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
+from rgbx_seg_ros.evaluation.report import Gallery
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import Network
 from rgbx_seg_ros.resources import share_dir
@@ -182,6 +183,19 @@ def test_the_mean_is_that_of_the_protocol(segmenter, data):
     assert plain.means()['iou'] == pytest.approx((background + person) / 2)
     assert foreground.means()['iou'] == pytest.approx(person) != background
     assert zero.means()['iou'] == pytest.approx((background + person) / 3)
+
+
+def test_a_frame_without_any_class_of_the_protocol_is_not_shown(segmenter, data):
+    """Its mean is NaN, although it holds two classes."""
+    for i in range(3):
+        label = np.uint8(np.indices(SIZE).sum(0) % 2 + (i == 2))
+        cv2.imwrite(str(data / 'label' / f'a{i}.png'), label)
+        set_warm(data, f'a{i}', *[(0, 20, 0, 4 * i)] * (i == 2))
+    gallery = Gallery(segmenter.labels)
+    scores = evaluate(segmenter, FolderDataset(data), gallery=gallery,
+                      protocol=Protocol('', classes=('person',)))
+    assert [frame.name for frame in gallery.worst()] == ['a2']
+    assert [math.isnan(frame.mean_iou) for frame in scores.frames] == [True, True, False]
 
 
 def test_a_protocol_that_the_model_cannot_have_is_refused_before_the_work(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from html.parser import HTMLParser
 import json
+import math
 import re
 import shutil
 
@@ -209,6 +210,19 @@ def test_a_frame_is_never_shown_twice(count, worst, best):
         gallery.add(sample(i), i, np.zeros(SIZE, np.uint8))
     assert [frame.score for frame in gallery.worst()] == worst
     assert [frame.score for frame in gallery.best()] == best
+
+
+@pytest.mark.parametrize('position', [0, 3, 7, 14])
+def test_a_frame_without_a_score_is_neither_best_nor_worst(position):
+    """NaN is neither below nor above anything: sorting leaves what lies on its two sides apart."""
+    scores = [*np.random.default_rng(2).permutation(14) / 14]
+    scores.insert(position, math.nan)
+    gallery = Gallery(labels('a', 'b', 'c'), size=3)
+    for i, score in enumerate(scores):
+        gallery.add(sample(i), score, np.zeros(SIZE, np.uint8))
+    known = sorted(score for score in scores if score == score)
+    assert [frame.score for frame in gallery.worst()] == known[:3]
+    assert [frame.score for frame in gallery.best()] == known[:-4:-1]
 
 
 def test_galleries_of_several_processes_become_that_of_one():
