@@ -4,10 +4,17 @@
 
 from collections.abc import Generator, Iterable
 import contextlib
+import json
 import os
 from pathlib import Path
 
 from rgbx_seg_ros.errors import DataError
+
+JSON_FORMAT = 1
+"""
+Of the files of `evaluate`, `replay` and `benchmark`, one more when a name in one of them goes or
+means something else; not when one is added.
+"""
 
 
 @contextlib.contextmanager
@@ -16,9 +23,13 @@ def appearing(path: str | Path) -> Generator[Path, None, None]:
     Give a path beside `path`, whose file takes its name if all goes well, and else vanishes.
 
     It is forced onto the disk before, so that after a loss of power there is the old file or the
-    new one. The ending is that of `path`, for libraries that go by it.
+    new one. The ending is that of `path`, for libraries that go by it. A link stays one; a pipe or
+    a device, such as /dev/stdout, is written as it is.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
     part = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
         yield part
@@ -38,6 +49,24 @@ def _sync(path: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Write a whole file in UTF-8; raise DataError where that cannot be.
+
+    What of a file name is no UTF-8 stands escaped in it.
+    """
+    try:
+        with appearing(path) as part:
+            part.write_text(text, encoding='utf-8', errors='backslashreplace')
+    except OSError as error:
+        raise DataError(f'cannot write {str(path)!r}: {error.strerror}') from error
+
+
+def write_json(path: Path, facts: dict) -> None:
+    """Write `facts` and their format as a whole file; raise DataError where that cannot be."""
+    write_text(path, json.dumps({'format': JSON_FORMAT, **facts}, indent=2) + '\n')
 
 
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:

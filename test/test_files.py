@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files appear whole or not at all, and what is read is not written over."""
 
+import json
 import os
 
 import pytest
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.files import appearing, check_output
+from rgbx_seg_ros.files import appearing, check_output, JSON_FORMAT, write_json, write_text
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -45,6 +46,43 @@ def test_it_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     with appearing(tmp_path / 'a') as part:
         part.write_text('new')
     assert done == ['fsync', 'replace', 'fsync']
+
+
+def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
+    (tmp_path / 'folder').mkdir()
+    path, link = tmp_path / 'folder' / 'scores.json', tmp_path / 'link.json'
+    link.symlink_to(path)
+    for text in ('old', 'new'):
+        with appearing(link) as part:
+            part.write_text(text)
+        assert link.is_symlink() and path.read_text() == text
+    assert os.listdir(tmp_path / 'folder') == ['scores.json']
+
+
+def test_a_pipe_is_written_and_stays_one(tmp_path):
+    """As are devices: /dev/stdout and /dev/null must not become files."""
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with appearing(pipe) as part:
+        part.write_text('new')
+    assert os.read(reader, 9) == b'new' and pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_text_is_whole_also_where_a_name_in_it_is_no_utf_8(tmp_path):
+    path = tmp_path / 'page.html'
+    write_text(path, os.fsdecode(b'Stra\xdfe ') + 'Straße')
+    assert path.read_text(encoding='utf-8') == 'Stra\\udcdfe Straße'
+    with pytest.raises(DataError, match="cannot write '.*none/page.html': No such file"):
+        write_text(tmp_path / 'none' / 'page.html', '')
+
+
+def test_json_begins_with_its_format_and_carries_names_that_are_no_utf_8(tmp_path):
+    path, name = tmp_path / 'scores.json', os.fsdecode(b'Stra\xdfe')
+    write_json(path, {'bag': name})
+    assert json.loads(path.read_text(encoding='utf-8')) == {'format': 1, 'bag': name}
+    assert JSON_FORMAT == 1 and path.read_text().startswith('{\n  "format": 1,\n')
 
 
 def test_an_output_that_cannot_be_is_told_before_the_work(tmp_path):

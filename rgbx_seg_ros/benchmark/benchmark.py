@@ -9,7 +9,6 @@ They take turns frame by frame, so that a machine that is busy for a while is so
 import contextlib
 from dataclasses import dataclass, field, replace
 import itertools
-import json
 import os
 from pathlib import Path
 import platform
@@ -35,8 +34,9 @@ from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
-from rgbx_seg_ros.errors import DataError, EngineError, ParameterError
+from rgbx_seg_ros.errors import EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.files import check_output, write_json
 from rgbx_seg_ros.health.telemetry import SHARES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS
@@ -352,8 +352,8 @@ def main(args):
     for name in args.engine:
         if name not in ENGINES:
             raise EngineError(f'engine {unknown_name(name, ENGINES)}')
-    if args.json and not args.json.parent.is_dir():
-        raise DataError(f'cannot write {str(args.json)!r}: its folder does not exist')
+    if args.json:
+        check_output(args.json)
     if args.ros:
         _measure_node(args)
         return
@@ -366,7 +366,7 @@ def main(args):
         facts = compare(cards, args.engine, pairs, args.frames, device).facts()
     print(page(facts))
     if args.json:
-        args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+        write_json(args.json, facts)
 
 
 def _measure_node(args):

@@ -43,6 +43,7 @@ from rgbx_seg_ros.benchmark.rates import (
 )
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.files import write_json
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir
@@ -321,7 +322,7 @@ def run(settings: Settings, json_path: Path | None = None) -> None:
     result = measure(settings, lambda text: print(f'rgbx-seg: {text}', file=sys.stderr))
     print(table(result))
     if json_path is not None:
-        json_path.write_text(json.dumps(asdict(result), indent=2) + '\n', encoding='utf-8')
+        write_json(json_path, asdict(result))
 
 
 def _pairs(bag):

@@ -8,7 +8,6 @@ those of one process.
 """
 
 from dataclasses import dataclass, replace
-import json
 import math
 import os
 from pathlib import Path
@@ -32,6 +31,7 @@ from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegEr
 from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
+from rgbx_seg_ros.files import check_output, write_json
 from rgbx_seg_ros.frames.images import read_image, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
@@ -383,8 +383,7 @@ def add_arguments(parser):
 def main(args):
     """Run the command."""
     for path in filter(None, (args.json, args.report)):
-        if not path.parent.is_dir():
-            raise DataError(f'cannot write {str(path)!r}: its folder does not exist')
+        check_output(path)
     keep_freed_memory()
     with joined(find_device(args.device)) as processes:
         _run(args, processes)
@@ -415,7 +414,7 @@ def _run(args, processes):
         **scores.facts(),
         'made_by': provenance(segmenter, data.root, _listing(data))}
     if args.json:
-        args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+        write_json(args.json, facts)
     if args.report:
         title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
         write_report(args.report, title, facts, segmenter.labels, gallery,

@@ -25,6 +25,7 @@ from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import write_text
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
@@ -135,7 +136,8 @@ def provenance(segmenter: Segmenter, data: Path, listing: Iterable[str]) -> dict
         'weights': str(card.weights_path or 'none, they are random'),
         'weights sha256': sha256(card.weights_path) if card.weights_path else 'none',
         'data': str(data.resolve()),
-        'data listing sha256': hashlib.sha256(text.encode()).hexdigest(),
+        'data listing sha256': hashlib.sha256(
+            text.encode(errors='surrogateescape')).hexdigest(),
         'device': segmenter.engine.device,
         'versions': f'rgbx_seg_ros {__version__}, torch {torch.__version__}, '
                     f'numpy {np.__version__}, opencv {cv2.__version__}, '
@@ -158,10 +160,7 @@ def write_report(path: Path, title: str, facts: dict, labels: LabelSet, gallery:
         raise DataError(
             f'found no template {error.name!r} beside {__file__}: the install is incomplete, '
             'build or install the package again') from error
-    try:
-        path.write_text(page, encoding='utf-8')
-    except OSError as error:
-        raise DataError(f'cannot write {str(path)!r}: {error.strerror}') from error
+    write_text(path, page)
 
 
 def _render(title, facts, labels, gallery, latencies_ms, notes):

@@ -9,7 +9,6 @@ gets its mask. Frames are not collected, so memory does not grow with the bag.
 
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-import json
 import math
 from pathlib import Path
 import textwrap
@@ -35,6 +34,7 @@ from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
 from rgbx_seg_ros.evaluation.metrics import Tally
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, shrunk, write_report
+from rgbx_seg_ros.files import check_output, write_json
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.frames.smoothing import LimitsTracker
 from rgbx_seg_ros.health.telemetry import Window
@@ -105,7 +105,12 @@ class Report:
         if 'label' in self.topics:
             lines += ['', f'{self.scored} masks scored against {self.topics["label"]}, percent']
             lines += [self.table] * bool(self.scored)
-        return '\n'.join([*lines, '', f'wrote {self.out}'])
+        return '\n'.join([*lines, '', f'wrote {_printable(self.out)}'])
+
+
+def _printable(path):
+    """Return a path with what is no UTF-8 in it escaped."""
+    return path.encode(errors='backslashreplace').decode()
 
 
 class _Masked(NamedTuple):
@@ -386,17 +391,15 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    if args.report and not args.report.parent.is_dir():
-        raise DataError(f'cannot write {str(args.report)!r}: its folder does not exist')
+    bag = bag_path(args.bag)
+    for path in filter(None, (args.json, args.report)):
+        check_output(path, bag.iterdir() if bag.is_dir() else [bag])
     keep_freed_memory()
     segmenter = Segmenter.from_card(args.model, args.engine, args.device)
-    report = replay(args.bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
+    report = replay(bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
                     args.slop_ms, args.x_offset_ms, args.storage, args.report)
     print(report)
     if args.json:
         facts = asdict(report)
         del facts['table']
-        try:
-            args.json.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
-        except OSError as error:
-            raise DataError(f'cannot write the report: {error}') from error
+        write_json(args.json, facts)

@@ -59,6 +59,7 @@ def test_a_live_node_is_measured(settings, tmp_path, capsys, monkeypatch):
     run(settings, path)
     out, err = capsys.readouterr()
     found = json.loads(path.read_text())
+    assert found['format'] == 1
     assert '| latency p99, ms ' in out and 'waiting for the first mask' in err
     peak, (fixed,) = found['throughput'], found['runs']
 

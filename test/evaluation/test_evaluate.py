@@ -5,6 +5,7 @@
 from dataclasses import replace
 import json
 import math
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -137,6 +138,7 @@ def test_the_command_prints_a_table_and_writes_json_without_nan(data, tiny_card,
     assert out.startswith('tiny on 3 pairs, percent\nclass') and 'of 1 boxes found' in out
     assert max(map(len, out.splitlines())) <= 100
     found = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert next(iter(found)) == 'format' and found['format'] == 1
     assert found['protocol']['name'] == 'plain'
     assert found['protocol']['classes'] == ['background', 'car', 'person']
     assert found['iou'].keys() == {'background', 'car', 'person'}
@@ -157,6 +159,17 @@ def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, 
                                tmp_path / 'nowhere' / 'scores')
         assert code == 2
         assert 'its folder does not exist' in err and err.count('\n') == 1
+
+
+def test_names_that_are_no_utf_8_are_shown_escaped(data, tiny_card, tmp_path, command):
+    """As those of a zip made on Windows."""
+    rename(data, a0=os.fsdecode(b'Stra\xdfe'))
+    page, scores = tmp_path / 'page.html', tmp_path / 'scores.json'
+    assert command('evaluate', '--model', tiny_card, '--data', data, '--device', 'cpu',
+                   '--report', page, '--json', scores)[0] == 0
+    assert '<b>Stra\\udcdfe</b>' in page.read_text(encoding='utf-8')
+    assert os.fsdecode(b'Stra\xdfe') in [
+        frame['name'] for frame in json.loads(scores.read_text())['frames']]
 
 
 def test_a_model_is_scored_without_a_modality(segmenter, data):

@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -436,6 +437,7 @@ def test_the_command_prints_a_report_that_fits_80_columns(
                  'wrote out'):
         assert text in out
     facts = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
+    assert next(iter(facts)) == 'format' and facts['format'] == 1
     assert facts['messages'] == {'rgb': 6, 'x': 6, 'label': 6}
     assert facts['pairs'] == len(read('out', '/segmentation/mask')) == facts['scored']
     assert facts['pairs'] + facts['drops']['rgb_no_partner'] == 6
@@ -496,13 +498,30 @@ def test_the_page_tells_of_drops_and_of_the_bag_and_names_are_no_markup(tmp_path
     assert hashlib.sha256(listing.encode()).hexdigest() in text
 
 
-def test_the_command_writes_the_page_or_says_so_before_the_work(tmp_path, tiny_card, command):
+def test_the_command_sees_before_the_work_that_it_cannot_write(tmp_path, tiny_card, command):
     bag = write_pairs(tmp_path / 'bag', 2)
-    code, _, err = command('replay', bag, '--model', tiny_card, '--report',
-                           tmp_path / 'nowhere' / 'page.html')
-    assert code == 2 and 'its folder does not exist' in err
-    assert not (tmp_path / 'bag_masks').exists()
-    page = tmp_path / 'page.html'
+    for option in ('--json', '--report'):
+        for path, said in ((tmp_path / 'nowhere' / 'file', 'its folder does not exist'),
+                           (tmp_path, 'it is a folder'), (bag / 'bag.mcap', 'is what is read')):
+            for source in (bag, bag / 'bag.mcap', bag / 'metadata.yaml'):
+                code, _, err = command('replay', source, '--model', tiny_card, option, path)
+                assert code == 2 and said in err
+    assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+def test_the_command_writes_the_page(tmp_path, tiny_card, command):
+    bag, page = write_pairs(tmp_path / 'bag', 2), tmp_path / 'page.html'
     assert command('replay', bag, '--model', tiny_card, '--device', 'cpu', '--report',
                    page)[0] == 0
     assert f'rgbx-seg replay {bag} --model {tiny_card}' in page.read_text(encoding='utf-8')
+
+
+def test_a_bag_whose_name_is_no_utf_8_is_shown_escaped(tmp_path, tiny_card, command):
+    bag = write_pairs(tmp_path / 'bag', 2).rename(tmp_path / os.fsdecode(b'Stra\xdfe'))
+    page, facts = tmp_path / 'page.html', tmp_path / 'facts.json'
+    code, out, _ = command('replay', bag, '--model', tiny_card, '--device', 'cpu', '--report',
+                           page, '--json', facts)
+    assert code == 0 and out.endswith('/Stra\\udcdfe_masks\n')
+    assert '<h1>tiny on Stra\\udcdfe</h1>' in page.read_text(encoding='utf-8')
+    assert json.loads(facts.read_text())['bag'] == str(bag)
+    assert len(read(f'{bag}_masks', '/segmentation/mask')) == 2
