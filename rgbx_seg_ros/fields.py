@@ -1,6 +1,6 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Fill a dataclass from a mapping read from YAML, with errors that name the field."""
+"""Fill a dataclass from a mapping of YAML and check its numbers; errors name the field."""
 
 import dataclasses
 import difflib
@@ -31,6 +31,31 @@ def unknown_name(name: str, allowed) -> str:
     near = difflib.get_close_matches(str(name), list(allowed), 1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
     return f'{name!r} is unknown; {hint}allowed are: {", ".join(allowed)}'
+
+
+def check_number(name: str, value, error: type[RgbxSegError], *, low: float = -math.inf,
+                 high: float = math.inf, above: float = -math.inf, integer: bool = False) -> None:
+    """
+    Raise `error` unless `value` is a finite number within `low`..`high` and more than `above`.
+
+    With `integer` it must be an int. A bool, and text that reads as a number, is none. `name`
+    opens the message.
+    """
+    kind = 'a whole number; round it first' if integer else 'a finite number'
+    fits = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        raise error(f'{name} is {value!r}, needed is {kind}')
+    if not (low <= value <= high and value > above):
+        raise error(f'{name} is {value!r}, allowed is {_range(low, high, above)}')
+
+
+def _range(low, high, above):
+    """Say what lies within the limits, of which one at least is finite."""
+    if above > -math.inf:
+        return f'more than {above:g}' + (f', up to {high:g}' if high < math.inf else '')
+    if low == -math.inf:
+        return f'{high:g} or less'
+    return f'{low:g} to {high:g}' if high < math.inf else f'{low:g} or more'
 
 
 def from_mapping(cls, mapping: Any, where: str, error: type[RgbxSegError]):

@@ -3,10 +3,16 @@
 """YAML into dataclasses: what a wrong file is told."""
 
 from dataclasses import dataclass, field
+import inspect
+import math
+from types import ModuleType
+from typing import get_type_hints
 
 import pytest
-from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.fields import check_number, from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.health import monitor
+from rgbx_seg_ros.sync import pairing
 
 
 @dataclass(frozen=True)
@@ -90,3 +96,55 @@ def test_a_file_that_is_no_mapping_is_one_line_with_its_path(tmp_path, content, 
 
 def test_a_name_that_is_near_to_none_gets_no_guess():
     assert unknown_name('zzz', ['torch', 'onnx']) == "'zzz' is unknown; allowed are: torch, onnx"
+
+
+# Ranges
+
+
+@pytest.mark.parametrize(('limits', 'inside', 'outside', 'allowed'), [
+    ({'low': 0, 'high': 1}, (0, 0.5, 1), (-0.1, 1.01), '0 to 1'),
+    ({'low': 2}, (2, 1e300, 10 ** 400), (1.9, -1), '2 or more'),
+    ({'high': -1.5}, (-1.5, -9), (0,), '-1.5 or less'),
+    ({'above': 0}, (1e-9, 5), (0, 0.0, -1), 'more than 0'),
+    ({'above': 0, 'high': 1}, (0.1, 1), (0, 1.1), 'more than 0, up to 1'),
+])
+def test_a_number_outside_of_its_range_is_told_the_range(limits, inside, outside, allowed):
+    for value in inside:
+        check_number('share', value, DataError, **limits)
+    for value in outside:
+        with pytest.raises(DataError) as error:
+            check_number('share', value, DataError, **limits)
+        assert str(error.value) == f'share is {value!r}, allowed is {allowed}'
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf, True, '1', None, [1]])
+def test_what_is_no_number_is_in_no_range(value):
+    for integer, needed in ((False, 'a finite number'), (True, 'a whole number')):
+        with pytest.raises(DataError, match=f'^share is .*, needed is {needed}') as error:
+            check_number('share', value, DataError, integer=integer)
+        assert repr(value) in str(error.value)
+
+
+def test_a_whole_number_has_no_point():
+    check_number('count', -3, DataError, integer=True)
+    with pytest.raises(DataError, match='^count is 3.0, needed is a whole number; round it first'):
+        check_number('count', 3.0, DataError, integer=True)
+
+
+@pytest.mark.parametrize('first_line', ['', 'from __future__ import annotations\n'],
+                         ids=['annotations as they are', 'annotations postponed'])
+@pytest.mark.parametrize(('module', 'name', 'given'), [
+    (pairing, 'PairingSettings', {'slop_ns': 0, 'max_wait_ns': 0}),
+    (monitor, 'HealthSettings', {})])
+def test_every_number_of_the_settings_is_checked(module, name, given, first_line):
+    copy = ModuleType(module.__name__)
+    exec(first_line + inspect.getsource(module), copy.__dict__)
+    settings = getattr(copy, name)
+    numbers = [field for field, kind in get_type_hints(settings, copy.__dict__).items()
+               if kind in (int, float)]
+    assert len(numbers) > 5
+    settings(**given)
+    for number in numbers:
+        for value in (math.nan, '1', True):
+            with pytest.raises(ParameterError, match=f'^{number} is {value!r}, needed is'):
+                settings(**{**given, number: value})

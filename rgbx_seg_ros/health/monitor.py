@@ -19,14 +19,14 @@ clock that is the same for all calls, and calls from one thread.
 """
 
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 import math
 from statistics import median
 import zlib
 
 import numpy as np
 from rgbx_seg_ros.errors import FrameError, ParameterError
-from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.fields import check_number, unknown_name
 from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.sync.pairing import CLOCK_JUMP_NS
 
@@ -108,24 +108,16 @@ class HealthSettings:
         if self.policy not in POLICIES:
             raise ParameterError(
                 f'policy is {self.policy!r}, allowed are: {", ".join(POLICIES)}')
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if spec.name != 'policy' and not (number and math.isfinite(value)):
-                raise ParameterError(f'{spec.name} is {value!r}, needed is a finite number')
-        if not self.late_ms > 0:
-            raise ParameterError(f'late_ms is {self.late_ms!r}, allowed is more than 0')
-        if not 0.5 <= self.saturated_share <= 1:
-            raise ParameterError(
-                f'saturated_share is {self.saturated_share!r}, allowed is 0.5 to 1')
-        for name, least in (('late_periods', 1), ('dead_ms', self.late_ms),
-                            ('dead_periods', self.late_periods), ('start_ms', 0),
-                            ('frozen_ms', 0), ('recovery_ms', 0)):
-            if getattr(self, name) < least:
-                late = name.replace('dead', 'late')
-                why = f', the value of {late},' if late != name else ''
+        for name, limits in (
+                ('late_ms', {'above': 0}), ('late_periods', {'low': 1}), ('dead_ms', {}),
+                ('dead_periods', {}), ('start_ms', {'low': 0}), ('frozen_ms', {'low': 0}),
+                ('saturated_share', {'low': 0.5, 'high': 1}), ('recovery_ms', {'low': 0})):
+            check_number(name, getattr(self, name), ParameterError, **limits)
+        for name, late in (('dead_ms', 'late_ms'), ('dead_periods', 'late_periods')):
+            if getattr(self, name) < getattr(self, late):
                 raise ParameterError(
-                    f'{name} is {getattr(self, name)!r}, allowed is {least!r}{why} or more')
+                    f'{name} is {getattr(self, name)!r}, allowed is {getattr(self, late)!r}, the '
+                    f'value of {late}, or more')
 
 
 def fingerprint(frame: np.ndarray) -> int:

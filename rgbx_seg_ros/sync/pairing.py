@@ -23,13 +23,14 @@ any clock it likes. Frames are kept as they are given and are never looked into.
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 import heapq
 from itertools import chain
 import math
 from typing import Any, NamedTuple
 
 from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.sync.periods import PeriodEstimator
 
 DROP_REASONS = {
@@ -85,19 +86,13 @@ class PairingSettings:
     """Let the stamps seen so far make both promises too; the longer one counts."""
 
     def __post_init__(self):
-        least = {'slop_ns': 0, 'max_wait_ns': 0, 'queue_size': 1,
-                 'rgb_min_period_ns': 1, 'x_min_period_ns': 1}
+        for name, low in (('slop_ns', 0), ('max_wait_ns', 0), ('queue_size', 1),
+                          ('x_offset_ns', -math.inf), ('rgb_min_period_ns', 1),
+                          ('x_min_period_ns', 1)):
+            check_number(name, getattr(self, name), ParameterError, low=low, integer=True)
         if not isinstance(self.learn_periods, bool):
             raise ParameterError(
                 f'learn_periods is {self.learn_periods!r}, allowed are True and False')
-        for name in (field.name for field in fields(self) if field.type is int):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ParameterError(
-                    f'{name} is {value!r}, needed is a whole number; round it first')
-            if value < least.get(name, value):
-                raise ParameterError(
-                    f'{name} is {value!r}, allowed is {least[name]} or more')
 
 
 @dataclass(frozen=True)
