@@ -129,7 +129,8 @@ class Parameters:
         'for simulated cameras without noise.', low=0.0, high=600_000.0, runtime=True)
     health_saturated_share: float = _parameter(
         'health.saturated_share', 0.98,
-        'Share of pixels of one value or at full scale above which a sensor has failed; 1: never.',
+        'Share of pixels of one value or at a limit above which a sensor has failed; 1: never, '
+        'for simulated scenes of one value.',
         low=0.5, high=1.0, runtime=True)
     health_recovery_ms: float = _parameter(
         'health.recovery_ms', 1000.0,

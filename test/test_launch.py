@@ -11,7 +11,8 @@ from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import share_dir
 import yaml
 
-CONFIGS = sorted((share_dir() / 'config').glob('*.yaml'))
+CONFIGS = sorted({*(share_dir() / 'config').glob('*.yaml')} - {
+    share_dir() / 'config' / 'diagnostics_aggregator.yaml'})
 SEG = share_dir() / 'launch' / 'seg.launch.py'
 LAUNCH_FILES = sorted((share_dir() / 'launch').glob('*.launch.py'))
 

@@ -6,8 +6,9 @@ The states of both sensors, the times and drops of a node, and what is told of t
 Pure, on whatever clock it is given; it uses `sync`.
 """
 
+from rgbx_seg_ros.health.assessor import Assessor
 from rgbx_seg_ros.health.monitor import Health, HealthSettings
-from rgbx_seg_ros.health.report import Assessor, InputReport, NodeReport
+from rgbx_seg_ros.health.report import InputReport, NodeReport
 from rgbx_seg_ros.health.telemetry import Telemetry
 
 __all__ = ['Assessor', 'Health', 'HealthSettings', 'InputReport', 'NodeReport', 'Telemetry']

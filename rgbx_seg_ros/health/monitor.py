@@ -14,6 +14,11 @@ black level does, none of those at night to more than 97.7 %. The default of 98 
 black, a white-out, a closed shutter or a test card. A cap over a camera whose noise is not cut off
 passes for a dark night, and so it must: the reverse would stop a robot at night.
 
+A simulated thermal camera, which gives all but a few objects one ambient value, looks the same as
+a closed shutter or a test card: in the pixels nothing tells them apart, only noise would, which
+neither has. A real camera must not be used there, so the sensor fails. What is told of it names
+`health.saturated_share` and the share that was measured: whoever simulates raises it.
+
 No threads, no locks and no clock in here: the caller passes `now_ns`, the time of receipt, on any
 clock that is the same for all calls, and calls from one thread.
 """
@@ -170,9 +175,10 @@ class _Modality:
         self.received_ns = self.changed_ns = None
         self.stamp_ns = -math.inf
         self.fingerprint = None
-        self.saturation = 0.0
+        self.saturation = None
         self.good_since_ns = None
         self.receipts_ns: deque[int] = deque(maxlen=1000)
+        self.stamps_ns: deque[int] = deque(maxlen=1000)
         self.periods_ns: deque[int] = deque(maxlen=_PERIODS)
         self.period_ns = 0
 
@@ -199,6 +205,9 @@ class _Modality:
             self.periods_ns.append(gap_ns)
             self.period_ns = median(self.periods_ns)
         self.receipts_ns.append(now_ns)
+        if stamp_ns < self.stamp_ns:
+            self.stamps_ns.clear()
+        self.stamps_ns.append(stamp_ns)
         if fingerprint != self.fingerprint or not settings.frozen_ms:
             self.changed_ns = now_ns
         if saturation is not None:
@@ -226,7 +235,7 @@ class _Modality:
             return 'dead' if now_ns - start_ns >= settings.start_ms * _NS_PER_MS else None
         if now_ns - self.received_ns >= self.dead_ns(settings):
             return 'dead'
-        if self.saturation > settings.saturated_share:
+        if self.saturation is not None and self.saturation > settings.saturated_share:
             return 'saturated'
         # Counted up to the last frame: time without frames does not tell that pixels stay.
         unchanged_ns = self.received_ns - self.changed_ns
@@ -236,13 +245,24 @@ class _Modality:
         """Return the rate within the last seconds, 200 Hz at most; None before two frames."""
         if not self.periods_ns:
             return None
-        oldest_ns = now_ns - max(_RATE_WINDOW_NS, _RATE_PERIODS * self.period_ns)
-        recent = [t for t in self.receipts_ns if t >= oldest_ns]
+        recent = self._recent_ns(now_ns)
         if not recent:
             return 0.0
         # The time since the last frame counts from where the next one is overdue.
         span_ns = max(recent[-1], now_ns - self.period_ns) - recent[0]
         return 1e9 * (len(recent) - 1) / span_ns if span_ns else None
+
+    def stamp_rate_hz(self, now_ns):
+        """Return the rate by the stamps of the same frames; None where fewer than two tell it."""
+        count = len(self._recent_ns(now_ns))
+        stamps_ns = list(self.stamps_ns)[-count:] if count else []
+        if len(stamps_ns) < 2:
+            return None
+        return 1e9 * (len(stamps_ns) - 1) / (stamps_ns[-1] - stamps_ns[0])
+
+    def _recent_ns(self, now_ns):
+        oldest_ns = now_ns - max(_RATE_WINDOW_NS, _RATE_PERIODS * self.period_ns)
+        return [t for t in self.receipts_ns if t >= oldest_ns]
 
     def jitter_ms(self):
         """Return how far the periods lie off their median, p95; None before two frames."""
@@ -322,10 +342,16 @@ class Health:
                 for name, one in self._modalities.items()}
 
     def summary(self) -> dict:
-        """Return mode, and of each modality state, age, rate and jitter (None before any)."""
+        """
+        Return the mode, and of each modality what is known, None where nothing is yet.
+
+        That is its state, age, rate, rate by the stamps, jitter and newest `saturation`.
+        """
         facts = {'mode': self.mode}
         for name, one in self._modalities.items():
             facts |= {f'{name}_state': one.state, f'{name}_age_ms': self.ages_ms[name],
                       f'{name}_rate_hz': one.rate_hz(self._now_ns),
-                      f'{name}_jitter_ms': one.jitter_ms()}
+                      f'{name}_stamp_rate_hz': one.stamp_rate_hz(self._now_ns),
+                      f'{name}_jitter_ms': one.jitter_ms(),
+                      f'{name}_saturation': one.saturation}
         return facts

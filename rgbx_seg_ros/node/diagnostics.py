@@ -9,6 +9,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rgbx_seg_ros.health.report import DIAGNOSTICS, Level, Status
 
 
+def clock_of(node) -> str:
+    """Return what the clock of `node` follows: a key of CLOCKS."""
+    clock = node.get_clock()
+    if not clock.ros_time_is_active:
+        return 'system'
+    return 'simulated' if clock.now().nanoseconds else 'waiting'
+
+
 def to_array(node_name: str, sections: Mapping[str, Status], stamp) -> DiagnosticArray:
     """
     Return the sections, as `Assessor.assess` returns them, as `NODE: SECTION` in one message.

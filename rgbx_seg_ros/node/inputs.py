@@ -6,9 +6,11 @@ import functools
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rgbx_seg_ros.errors import FrameError, MessageError
+from rgbx_seg_ros.health.assessor import stamp_trouble
 from rgbx_seg_ros.health.monitor import saturation
 from rgbx_seg_ros.health.report import InputReport
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x
+from rgbx_seg_ros.node.diagnostics import clock_of
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 try:
@@ -52,7 +54,7 @@ class Input:
         self.camera_info = None
         """The newest CameraInfo, or None."""
         self.stamp_ns: int | None = None
-        """Stamp of the newest frame that could be read."""
+        """Stamp of the newest frame that could be read, and has one."""
         self.refusal = ''
         """Why the newest frame that could not be used was dropped."""
         self._frame_id, self._stamp_age_ms = '', None
@@ -70,15 +72,16 @@ class Input:
 
     def note(self, stamp_ns: int, frame_id: str) -> int:
         """Keep the facts of a frame that has just come; return its age, by its stamp if it can."""
-        age_ns = self._node.get_clock().now().nanoseconds - stamp_ns
-        self.stamp_ns, self._frame_id, self._stamp_age_ms = stamp_ns, frame_id, age_ns / 1e6
+        self._frame_id, self._stamp_age_ms = frame_id, None
         if stamp_ns <= 0:
             return 0
+        age_ns = self._node.get_clock().now().nanoseconds - stamp_ns
+        self.stamp_ns, self._stamp_age_ms = stamp_ns, age_ns / 1e6
         if abs(age_ns) > _STRANGE_AGE_NS:
-            self._warn(f'{self.modality} clock', (
-                f"{self.topic}: the stamps are {age_ns / 1e9:.0f} s behind this node's clock, so "
-                'ages are counted from the receipt; for a bag set use_sim_time and play it with '
-                '--clock'))
+            clock = clock_of(self._node)
+            trouble = stamp_trouble(self.topic, age_ns / 1e6, clock, _STRANGE_AGE_NS / 1e6)
+            self._warn('no clock' if clock == 'waiting' else f'{self.modality} clock',
+                       f'{trouble}. Until then ages are counted from the receipt')
             return 0
         return max(age_ns, 0)
 

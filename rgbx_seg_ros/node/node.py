@@ -28,13 +28,15 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
+from rgbx_seg_ros.health.assessor import Assessor, too_old
 from rgbx_seg_ros.health.monitor import fingerprint, Health, HealthSettings, MODES
-from rgbx_seg_ros.health.report import Assessor, NodeReport
+from rgbx_seg_ros.health.report import NodeReport
 from rgbx_seg_ros.health.telemetry import Telemetry
 from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.messages.images import raw_pixels, stamp_ns
+from rgbx_seg_ros.node.diagnostics import clock_of
 from rgbx_seg_ros.node.inputs import Input
 from rgbx_seg_ros.node.outputs import Outputs
 from rgbx_seg_ros.node.ros_parameters import NodeParameters
@@ -117,7 +119,7 @@ class SegNode(LifecycleNode):
         self._options.current = settings
         self._outputs = Outputs(self, self._segmenter)
         self._pairer = make_synchronizer(settings.sync_policy, _pairing_settings(settings))
-        self._telemetry, self._assessor = Telemetry(), Assessor()
+        self._telemetry = Telemetry()
         self._start_s, self._failure = time.monotonic(), ''
         self._rig = Rig(settings, card.x, lambda modality: self._inputs[modality].camera_info)
         self._pipeline = Pipeline(self._segmenter, self._rig, settings.x_smoothing_s,
@@ -131,6 +133,7 @@ class SegNode(LifecycleNode):
         """Subscribe and start to publish."""
         settings = self._options.current
         self._health, self._mode = Health(_health_settings(settings)), 'wait'
+        self._assessor = Assessor()
         self._worker = NewestWorker(
             self._segment, lambda pair: self._telemetry.count('superseded'))
         self._outputs.publish_labels()
@@ -277,8 +280,11 @@ class SegNode(LifecycleNode):
         if age_ms <= parameters.max_age_ms:
             return False
         self._telemetry.count('too_old')
-        self._warn('age', f'a mask is dropped: its frame is {age_ms:.0f} ms old, max_age_ms is '
-                          f'{parameters.max_age_ms:g}; take a smaller model or raise it')
+        why = too_old('it', frame.received_age_ns / _NS_PER_MS, clock_of(self),
+                      parameters.max_age_ms)
+        self._warn(f'age: {why.split(maxsplit=1)[0]}',
+                   f'a mask is dropped: its frame is {age_ms:.0f} ms old, max_age_ms is '
+                   f'{parameters.max_age_ms:g}; {why}')
         return True
 
     def _publish(self, frame, rgb, result, parameters):
@@ -322,6 +328,8 @@ class SegNode(LifecycleNode):
 
     def _publish_diagnostics(self):
         self._outputs.publish_diagnostics(self._assessor.assess(self._report()))
+        if self._assessor.silence:
+            self._warn('no mask', self._assessor.silence)
 
     def _report(self):
         parameters, drops = self._options.current, self._telemetry.counts()
@@ -334,6 +342,7 @@ class SegNode(LifecycleNode):
             device=self._segmenter.engine.device, uptime_s=time.monotonic() - self._start_s,
             health=self._health.summary(), pairs=pairs, masks=masks,
             drops={**drops, **self._pairer.drops}, percentiles=self._telemetry.percentiles(),
+            clock=clock_of(self), max_age_ms=parameters.max_age_ms,
             policy=parameters.sync_policy, slop_ms=parameters.slop_ms,
             x_offset_ms=parameters.x_offset_ms, newest_apart_ms=apart_ms,
             clock_jumps=self._pairer.clock_jumps, failure=self._failure,

@@ -366,14 +366,36 @@ def test_rate_and_jitter_are_those_of_the_receipts():
     rig.wait(0)
     assert rig.health.summary() == {
         'mode': 'wait',
-        'rgb_state': 'late', 'rgb_age_ms': None, 'rgb_rate_hz': None, 'rgb_jitter_ms': None,
-        'x_state': 'late', 'x_age_ms': None, 'x_rate_hz': None, 'x_jitter_ms': None}
+        'rgb_state': 'late', 'rgb_age_ms': None, 'rgb_rate_hz': None, 'rgb_stamp_rate_hz': None,
+        'rgb_jitter_ms': None, 'rgb_saturation': None,
+        'x_state': 'late', 'x_age_ms': None, 'x_rate_hz': None, 'x_stamp_rate_hz': None,
+        'x_jitter_ms': None, 'x_saturation': None}
     for k in range(100):
         rig.frame('rgb', 40 * k)
     facts = rig.health.summary()
     assert facts['rgb_rate_hz'] == pytest.approx(25)
     assert facts['rgb_jitter_ms'] == 0
     assert facts['x_rate_hz'] is None
+
+
+def test_the_rate_by_the_stamps_is_that_of_a_bag_however_fast_it_is_played():
+    rig = Rig()
+    for k in range(100):
+        rig.frame('x', 80 * k, stamp_ms=10_000 + 40 * k)
+    facts = rig.health.summary()
+    assert facts['x_rate_hz'] == pytest.approx(12.5)
+    assert facts['x_stamp_rate_hz'] == pytest.approx(25)
+    rig.frame('x', 8000, stamp_ms=10_000)  # it starts again
+    assert rig.health.summary()['x_stamp_rate_hz'] is None
+    rig.frame('x', 8080, stamp_ms=10_040)
+    assert rig.health.summary()['x_stamp_rate_hz'] == pytest.approx(25)
+
+
+def test_the_newest_saturation_that_was_measured_is_told():
+    rig = Rig()
+    rig.frame('x', 0, share=0.25)
+    rig.frame('x', 40, share=None)
+    assert rig.health.summary()['x_saturation'] == 0.25
 
 
 def test_jitter_is_how_far_the_periods_lie_off_the_usual_one():

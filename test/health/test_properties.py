@@ -4,7 +4,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rgbx_seg_ros.health.assessor import Assessor
 from rgbx_seg_ros.health.monitor import FAILED, MODES, POLICIES, STATES
+from rgbx_seg_ros.health.report import CLOCKS, DIAGNOSTICS, DROPS, Level
+from support.health_reports import sample_report
 from support.health_rig import Rig, running
 from support.pairing_streams import always
 
@@ -73,3 +76,46 @@ def test_whatever_comes_a_sensor_that_failed_is_not_used_before_the_recovery_tim
                 assert share == 0.0
         assert set(rig.health.states.values()) <= set(STATES)
         assert rig.health.mode in MODES
+
+
+seconds = st.tuples(
+    st.lists(st.tuples(st.sampled_from(('rgb', 'x')), st.sampled_from((1, 33, 0, -100, -5000)),
+                       st.integers(1, 2), st.sampled_from((0.0, 1.0, None))), max_size=4),
+    st.integers(0, 3), st.integers(0, 3), st.dictionaries(
+        st.sampled_from(sorted(DROPS)), st.integers(0, 5), max_size=3),
+    st.sampled_from((None, -100.0, 20.0, 1500.0, 3000.0, 1e9)),
+    st.sampled_from(sorted(CLOCKS)), st.integers(1, 3000))
+
+
+@always
+@given(st.lists(seconds, max_size=20), st.sampled_from(POLICIES), st.sampled_from((0, 10_000)))
+def test_whatever_comes_the_node_tells_of_it_and_is_ok_only_while_masks_come(
+        told, policy, first_stamp_ms):
+    rig, assessor = Rig(policy=policy, start_ms=3000), Assessor()
+    rig.wait(0)
+    stamp_ms = dict.fromkeys(('rgb', 'x'), first_stamp_ms)
+    received, drops, pairs, masks, quiet_ms = {'rgb': 0, 'x': 0}, dict.fromkeys(DROPS, 0), 0, 0, 0
+    for frames, more_pairs, more_masks, dropped, age_ms, clock, passed_ms in told:
+        rig.wait(rig.now_ms + passed_ms)
+        for name, step_ms, pixels, share in frames:
+            stamp_ms[name] += step_ms
+            received[name] += 1
+            rig.frame(name, stamp_ms=stamp_ms[name], pixels=pixels, share=share)
+        pairs, masks = pairs + more_pairs, masks + more_masks
+        drops = {reason: count + dropped.get(reason, 0) for reason, count in drops.items()}
+        refusal = 'bad step' * any(drops[f'x_{reason}'] or drops['rgb_malformed']
+                                   for reason in ('malformed', 'unregistered'))
+        quiet_ms = 0 if more_masks else quiet_ms + passed_ms
+        sections = assessor.assess(sample_report(
+            rig.now_ms / 1e3, health=rig.health.summary(), pairs=pairs, masks=masks, drops=drops,
+            rgb_received=received['rgb'], x_received=received['x'], rgb_stamp_age_ms=age_ms,
+            x_stamp_age_ms=age_ms, rgb_refusal=refusal, x_refusal=refusal, clock=clock))
+        assert sections.keys() == DIAGNOSTICS.keys()
+        for status in sections.values():
+            assert status.level != Level.STALE
+            assert status.message and status.message == status.message.strip(' ;:')
+        head = sections['segmentation']
+        if head.level == Level.OK:
+            assert masks and rig.health.mode == 'fusion' and head.values['masks_hz'] != '0.00'
+        if masks and quiet_ms > 30_000:
+            assert head.level != Level.OK

@@ -8,9 +8,12 @@ pytest.importorskip('diagnostic_msgs', reason='needs diagnostic_msgs, from ROS o
 
 from builtin_interfaces.msg import Time  # noqa: E402,I100
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
-from rgbx_seg_ros.health.report import Assessor, Level, Status  # noqa: E402
+from rgbx_seg_ros.health.assessor import Assessor  # noqa: E402
+from rgbx_seg_ros.health.report import Level, Status  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array, to_array  # noqa: E402
+from rgbx_seg_ros.resources import share_dir  # noqa: E402
 from support.health_reports import HEALTHY, sample_report  # noqa: E402
+import yaml  # noqa: E402
 
 
 def sections(**changes):
@@ -60,3 +63,17 @@ def test_a_level_that_ros_does_not_know_counts_as_the_worst():
                               values=[KeyValue(key='mode', value='wait')])
     assert from_array(DiagnosticArray(status=[status])) == {
         'a': {'segmentation': Status(Level.STALE, '', {'mode': 'wait'})}}
+
+
+@pytest.mark.parametrize('node', ['/rgbx_seg', '/front/rgbx_seg'])
+def test_the_aggregator_puts_each_section_under_one_heading(node):
+    file = share_dir() / 'config' / 'diagnostics_aggregator.yaml'
+    parameters = yaml.safe_load(file.read_text(encoding='utf-8'))['/**']['ros__parameters']
+    assert isinstance(parameters.pop('path'), str)
+    assert {analyzer['type'] for analyzer in parameters.values()} == {
+        'diagnostic_aggregator/GenericAnalyzer'}
+    parts = [part for analyzer in parameters.values() for part in analyzer['contains']]
+    found = {status.name: [part for part in parts if part in status.name]
+             for status in to_array(node, sections(), Time()).status}
+    assert all(len(matching) == 1 for matching in found.values()), found
+    assert {part for matching in found.values() for part in matching} == set(parts)

@@ -19,7 +19,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402,I100
-from rgbx_seg_ros.health.report import Assessor, Level, Status  # noqa: E402
+from rgbx_seg_ros.health.assessor import Assessor  # noqa: E402
+from rgbx_seg_ros.health.report import Level, Status  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import to_array  # noqa: E402
 from rgbx_seg_ros.node.top import block, Node, report, screen  # noqa: E402
 from rich.console import Console  # noqa: E402

@@ -7,8 +7,10 @@ from rgbx_seg_ros.health.telemetry import QUANTITIES
 
 HEALTHY = {
     'mode': 'fusion',
-    'rgb_state': 'ok', 'rgb_age_ms': 12.3, 'rgb_rate_hz': 29.98, 'rgb_jitter_ms': 1.24,
-    'x_state': 'ok', 'x_age_ms': 31.2, 'x_rate_hz': 25.01, 'x_jitter_ms': 0.9,
+    'rgb_state': 'ok', 'rgb_age_ms': 12.3, 'rgb_rate_hz': 29.98, 'rgb_stamp_rate_hz': 30.0,
+    'rgb_jitter_ms': 1.24, 'rgb_saturation': 0.02,
+    'x_state': 'ok', 'x_age_ms': 31.2, 'x_rate_hz': 25.01, 'x_stamp_rate_hz': 25.0,
+    'x_jitter_ms': 0.9, 'x_saturation': 0.01,
 }
 """What Health.summary returns while all is well."""
 
@@ -37,5 +39,6 @@ def sample_report(uptime_s, rgb_received=None, x_received=None, **changes) -> No
         'health': HEALTHY,
         'pairs': round(900 + 25 * uptime_s), 'masks': round(800 + 20 * uptime_s),
         'drops': {'superseded': round(100 + 5 * uptime_s)}, 'percentiles': percentiles,
-        'policy': 'nearest', 'slop_ms': 50.0, 'x_offset_ms': 0.0, 'newest_apart_ms': 7.0,
+        'clock': 'system', 'max_age_ms': 2000.0, 'policy': 'nearest', 'slop_ms': 50.0,
+        'x_offset_ms': 0.0, 'newest_apart_ms': 7.0,
         'clock_jumps': 0, **inputs, **changes})
