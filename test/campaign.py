@@ -22,8 +22,9 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x
 from sensor_msgs.msg import CameraInfo, CompressedImage
+from support.campaign_frames import BITS
 from support.campaign_processes import PROCESS_SCENARIOS, process_table
-from support.campaign_rig import BITS, Gone, PERIOD_S, Rig, Row, SIZE
+from support.campaign_rig import Gone, PERIOD_S, Rig, Row, SIZE, table
 from support.ros_stage import header
 
 RGB_ENCODINGS = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'rgb16', 'mono16', 'bayer_rggb8',
@@ -135,6 +136,15 @@ def clock_jump(rig, sign):
     for modality in some(rig):
         rig.clock_ns[modality] = jump_ns
     rig.play(rig.rng.uniform(0.1, 0.4))
+    rig.clock_ns.update(rgb=0, x=0)
+
+
+def clock_behind(rig):
+    """Let the clock of a camera, or of both, be 3 to 30 s behind, until diagnostics say so."""
+    behind_ns = int(rig.rng.uniform(3e9, 30e9))
+    for modality in some(rig):
+        rig.clock_ns[modality] = -behind_ns
+    rig.play_until_told('chrony')
     rig.clock_ns.update(rgb=0, x=0)
 
 
@@ -283,6 +293,22 @@ def random_camera_info(rig):
     rig.play(4 * PERIOD_S, x=doubtful)
 
 
+def bad_camera_info(rig):
+    """Let camera_infos lose the focal length or get a wrong size, until diagnostics say so."""
+    kind, modalities = rig.rng.integers(3), some(rig)
+
+    def spoil(info):
+        if info.header.frame_id not in modalities:
+            return
+        if kind == 0:
+            info.k[[0, 4]] = 0.0
+        elif kind == 1:
+            info.width *= 2
+        else:
+            info.width = info.height = 0
+    rig.play_until_told('could not be brought onto rgb', info=spoil)
+
+
 def size_change(rig):
     for modality in some(rig):
         rig.size[modality] = tuple(int(side) for side in rig.rng.integers((8, 3 * BITS), 200))
@@ -359,6 +385,7 @@ SCENARIOS = {
     'stamps of zero': Scenario(without_stamp),
     'clock jumps forward and returns': Scenario(partial(clock_jump, sign=1)),
     'clock jumps back and returns': Scenario(partial(clock_jump, sign=-1)),
+    'clock behind by 3-30 s': Scenario(clock_behind),
     'Image: data cut off': Scenario(truncated),
     'Image: random data': Scenario(random_data),
     'Image: random fields': Scenario(random_fields),
@@ -368,6 +395,8 @@ SCENARIOS = {
         rig=CompressedRig),
     'CameraInfo: random fields': Scenario(
         random_camera_info, {'registration.mode': 'extrinsics'}, rig=CameraInfoRig),
+    'CameraInfo: turns bad': Scenario(
+        bad_camera_info, {'registration.mode': 'extrinsics'}, rig=CameraInfoRig),
     'size changes': Scenario(size_change),
     'encoding, byte order, padding change': Scenario(encoding_change),
     'publisher starts again': Scenario(publisher_restart),
@@ -391,23 +420,6 @@ def run(name, model, seconds, seed=0) -> Row:
         except Gone:
             ended = 1
         return rig.row(name, tries, ended)
-
-
-def table(rows) -> str:
-    """Return the rows as markdown."""
-    lines = ['| fault | tries | RGB frames | intact pairs | masks | dropped, by reason | lost '
-             '| wrong | ended | back after, ms |',
-             '| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |']
-    for row in rows:
-        drops = ', '.join(f'{reason} {count}' for reason, count in row.drops.most_common()
-                          if count)
-        back = '-'
-        if row.back_ms:
-            back = f'{np.median(row.back_ms):.0f} / {max(row.back_ms):.0f}'
-        lost = '-' if row.lost is None else row.lost
-        lines.append(f'| {row.name} | {row.tries} | {row.sent} | {row.intact} | {row.masks} '
-                     f'| {drops or "-"} | {lost} | {len(row.wrong)} | {row.ended} | {back} |')
-    return '\n'.join(lines)
 
 
 def main():

@@ -6,10 +6,11 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from campaign import run, SCENARIOS, table  # noqa: E402,I100
+from campaign import run, SCENARIOS  # noqa: E402,I100
 import numpy as np  # noqa: E402
+from support.campaign_frames import bars, read  # noqa: E402
 from support.campaign_processes import PROCESS_SCENARIOS, process_table  # noqa: E402
-from support.campaign_rig import bars, read, Rig  # noqa: E402
+from support.campaign_rig import Rig, table  # noqa: E402
 
 
 @pytest.mark.parametrize('name', SCENARIOS)
@@ -65,10 +66,22 @@ def test_the_campaign_sees_a_mask_that_nobody_asked_for_one_of_a_wrong_pair_and_
         assert 'sent was RGB' in faults(last, when)
         last.data = bars((48, 64), upper, lower).tobytes()
         assert not faults(last, when)
+        reports = rig.stage.received['/diagnostics']
+        reports[-1:] = [(reports[-1][0], when + seconds * 10**9) for seconds in (1, 3)]
+        assert 'but no mask has come' in faults(last, when)
+        del reports[-1]
         last.header.stamp.nanosec ^= 1
         assert 'that of no frame' in faults(last, when)
         masks[:] = [*genuine[1:-1], *genuine[:1]]
         assert 'comes after one' in ' '.join(rig.wrong())
+
+
+def test_the_campaign_sees_a_fault_that_nobody_is_told_of(tiny_card):
+    with Rig(tiny_card) as rig:
+        rig.recover()
+        rig.play_until_told('segmenting', seconds=1.5)
+        untold, = rig.row('', 1).wrong
+        assert untold.startswith("diagnostics do not tell of 'segmenting', but of 'OK segmenting")
 
 
 def test_the_campaign_sees_a_frame_that_came_to_nothing(tiny_card):

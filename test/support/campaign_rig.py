@@ -3,9 +3,8 @@
 """
 Two cameras with known content, the node, and an account of every frame and every mask.
 
-Each frame shows a number as sixteen bars, bright or dark. The engine reads both numbers and draws
-them into the mask, that of RGB above that of X. So a mask tells of which two frames it was made,
-and is compared with those that were sent under its stamp.
+A mask tells of which two frames it was made, see campaign_frames, and is compared with those that
+were sent under its stamp.
 """
 
 from bisect import bisect_left, bisect_right
@@ -22,15 +21,15 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rgbx_seg_ros import engines
-from rgbx_seg_ros.messages.images import decode_x, ENCODINGS, to_image
+from rgbx_seg_ros.health.report import Level
+from rgbx_seg_ros.messages.images import decode_x, to_image
 from rgbx_seg_ros.node import node
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.sync.pairing import CLOCK_SETTLE_NS, DROP_REASONS
 from sensor_msgs.msg import CameraInfo, Image
+from support.campaign_frames import BarEngine, bars, BITS, coloured, read
 from support.ros_stage import header, next_domain, Stage
-from support.stand_ins import StandIn
 
-BITS = 16
 PERIOD_S = 0.03
 SKEW_NS = 8_000_000
 """X is stamped up to this long before RGB."""
@@ -50,45 +49,6 @@ PARAMETERS = {
     'sync.slop_ms': SLOP_NS / 1e6, 'sync.max_wait_ms': 60.0, 'health.late_ms': 100.0,
     'health.dead_ms': 300.0, 'health.frozen_ms': 300.0, 'health.recovery_ms': 150.0}
 QOS = QoSProfile(depth=100)
-
-
-class BarEngine(StandIn):
-    """Reads the numbers of both frames into the mask; may take `seconds`, or fail."""
-
-    device = 'campaign'
-    seconds = 0.0
-    failures = ()
-    """Called one after the other, round and round; an exception that one returns is raised."""
-    _calls = itertools.count()
-
-    def __init__(self, card, device):
-        pass
-
-    def __call__(self, rgb, x, x_limits, sensors):
-        if self.failures:
-            failure = self.failures[next(self._calls) % len(self.failures)]
-            if failure is not None:
-                raise failure
-        time.sleep(self.seconds)
-        shown = zip((rgb, x), sensors.present, strict=True)
-        mask = bars(rgb.shape[:2], *(read(frame) if there else 0 for frame, there in shown))
-        return mask, np.full_like(mask, 250)
-
-
-def read(frame):
-    """Return the number that a frame (H, W[, C]) shows; 0 if it shows none."""
-    height, width = frame.shape[:2]
-    row = frame[height // 2, ((np.arange(BITS) + 0.5) * width / BITS).astype(int)]
-    row = np.nan_to_num(row.reshape(BITS, -1)[:, 0].astype(np.float64), posinf=0, neginf=0)
-    return int(((row > (row.min() + row.max()) / 2) << np.arange(BITS)).sum())
-
-
-def bars(size, *numbers):
-    """Return an image of 0 and 1 that shows the numbers, one below the other."""
-    height, width = size
-    rows = np.arange(height) * len(numbers) // height
-    return ((np.array(numbers)[rows, None] >> (np.arange(width) * BITS // width)) & 1).astype(
-        np.uint8)
 
 
 @dataclass(eq=False)
@@ -116,15 +76,6 @@ class Shot:
     """Seconds, nanoseconds and frame_id."""
 
 
-def coloured(grey, encoding):
-    """Return (H, W) uint8 as pixels of an encoding."""
-    dtype, channels, _ = ENCODINGS[encoding]
-    pixels = grey.astype(dtype) * (257 if dtype == 'u2' else 1)
-    if encoding in ('yuv422', 'uyvy'):
-        return np.stack([np.full_like(pixels, 128), pixels], axis=2)
-    return pixels if channels == 1 else np.repeat(pixels[..., None], channels, axis=2)
-
-
 @dataclass
 class Row:
     """What one scenario came to."""
@@ -140,6 +91,23 @@ class Row:
     wrong: list = field(default_factory=list)
     ended: int = 0
     back_ms: list = field(default_factory=list)
+
+
+def table(rows) -> str:
+    """Return the rows as markdown."""
+    lines = ['| fault | tries | RGB frames | intact pairs | masks | dropped, by reason | lost '
+             '| wrong | ended | back after, ms |',
+             '| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |']
+    for row in rows:
+        drops = ', '.join(f'{reason} {count}' for reason, count in row.drops.most_common()
+                          if count)
+        back = '-'
+        if row.back_ms:
+            back = f'{np.median(row.back_ms):.0f} / {max(row.back_ms):.0f}'
+        lost = '-' if row.lost is None else row.lost
+        lines.append(f'| {row.name} | {row.tries} | {row.sent} | {row.intact} | {row.masks} '
+                     f'| {drops or "-"} | {lost} | {len(row.wrong)} | {row.ended} | {back} |')
+    return '\n'.join(lines)
 
 
 class Gone(Exception):
@@ -161,6 +129,7 @@ class Rig:
         self.size = {'rgb': SIZE, 'x': SIZE}
         self.encoding = {'rgb': 'rgb8', 'x': 'mono8'}
         self.back_ms = []
+        self.untold = []
         self.parameters = {'model': str(model), **PARAMETERS, **parameters}
         self._number = int(self.rng.integers(60_000))
         self._queue, self._order = [], itertools.count(1)
@@ -283,6 +252,20 @@ class Rig:
         while time.monotonic() < end:
             self.tick(**alter)
 
+    def play_until_told(self, words, seconds=10.0, **alter):
+        """Take pictures until the headline has the words and is not OK; note if it never does."""
+        reports, told = self.stage.received['/diagnostics'], 'nothing'
+        seen, end = len(reports), time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.tick(**alter)
+            for message, _ in reports[seen:]:
+                seen += 1
+                head = _headline(message)
+                told = f'{head.level.name} {head.message}'
+                if words in told and head.level != Level.OK:
+                    return
+        self.untold.append(f'diagnostics do not tell of {words!r}, but of {told!r}')
+
     def recover(self, seconds=20.0):
         """Take good pictures until a mask of two of them comes; raise Gone if none ever does."""
         masks = self.stage.received['segmentation/mask']
@@ -382,7 +365,18 @@ class Rig:
         found += [f'{_key(message)}: camera_info with the stamp of no frame'
                   for message, _ in self.stage.received['segmentation/camera_info']
                   if _key(message) not in by_key]
-        return found
+        return [*found, *self._untrue(), *self.untold]
+
+    def _untrue(self):
+        """Return where diagnostics were OK although no mask had come since the report before."""
+        masks = sorted(ns for _, ns in self.stage.received['segmentation/mask'])
+        slack_ns = int(TRANSPORT_MS * 1e6)
+        for (_, start_ns), (message, end_ns) in itertools.pairwise(
+                self.stage.received['/diagnostics']):
+            head = _headline(message)
+            if head.level == Level.OK and bisect_left(masks, start_ns - slack_ns) == bisect_right(
+                    masks, end_ns + slack_ns):
+                yield f'diagnostics say {head.message!r}, but no mask has come'
 
     def _faults(self, shot, message, received_ns, last, by_x):
         """Yield what speaks against `message` being the mask of `shot`."""
@@ -420,6 +414,11 @@ class Rig:
 
 def do_nothing(segmenter):
     """Stand in for the self-test: an engine that reads bars sees nothing in a golden frame."""
+
+
+def _headline(message):
+    sections, = from_array(message).values()
+    return sections['segmentation']
 
 
 def _key(message):
