@@ -44,7 +44,7 @@ class Window:
 class Telemetry:
     """What the node counts and times; its threads share one of these."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._windows = {name: Window() for name in QUANTITIES}

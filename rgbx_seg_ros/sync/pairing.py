@@ -85,7 +85,7 @@ class PairingSettings:
     learn_periods: bool = False
     """Let the stamps seen so far make both promises too; the longer one counts."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, low in (('slop_ns', 0), ('max_wait_ns', 0), ('queue_size', 1),
                           ('x_offset_ns', -math.inf), ('rgb_min_period_ns', 1),
                           ('x_min_period_ns', 1)):
@@ -116,7 +116,7 @@ class _Frame(NamedTuple):
     time_ns: int  # stamp, with the offset if it is X
     is_x: bool
     stamp_ns: int
-    received_ns: int
+    received_ns: float
     data: Any
 
 
@@ -130,7 +130,7 @@ class _Stream:
         self.period = PeriodEstimator()
         self.forget()
 
-    def forget(self):
+    def forget(self) -> None:
         """Know nothing of the clock."""
         self.newest_ns = -math.inf
         self.settles_ns = -math.inf
@@ -150,7 +150,7 @@ class Synchronizer:
         self._rgb = _Stream('rgb', 'rgb_no_partner')
         self._x = _Stream('x', 'x_unused')
         self._now_ns = -math.inf
-        self._set_back_ns = 0
+        self._set_back_ns: float = 0
         self.drops: Counter[str] = Counter()
         self.clock_jumps = 0
         """How often a stream's clock was found to be set back."""
@@ -161,7 +161,7 @@ class Synchronizer:
         return self._settings
 
     @settings.setter
-    def settings(self, settings: PairingSettings):
+    def settings(self, settings: PairingSettings) -> None:
         shift_ns = settings.x_offset_ns - self._settings.x_offset_ns
         self._settings = settings
         self._x.newest_ns += shift_ns
@@ -174,7 +174,7 @@ class Synchronizer:
         return len(self._rgb.queue), len(self._x.queue)
 
     @property
-    def next_deadline_ns(self) -> int | None:
+    def next_deadline_ns(self) -> float | None:
         """When `poll` must be called at the latest, on the clock of `now_ns`; None is never."""
         return None
 
@@ -196,7 +196,7 @@ class Synchronizer:
         self._set_clock(now_ns)
         return self._decide()
 
-    def reset(self):
+    def reset(self) -> None:
         """Drop every frame that waits and know nothing of the clocks; the counts stay."""
         for stream in (self._rgb, self._x):
             if stream.queue:
@@ -205,13 +205,13 @@ class Synchronizer:
             stream.forget()
         self._start_again()
 
-    def _set_clock(self, now_ns):
+    def _set_clock(self, now_ns: int) -> None:
         # A receive clock that is set back (simulated time that starts again) stands still for
         # the frames that wait: they keep the age they have.
         self._set_back_ns = max(self._set_back_ns, self._now_ns - now_ns)
         self._now_ns = now_ns + self._set_back_ns
 
-    def _admit(self, stream, other, frame):
+    def _admit(self, stream: _Stream, other: _Stream, frame: _Frame) -> bool:
         """Put a frame at the end of its queue and return True, or count why it cannot be."""
         back_ns = stream.newest_ns - frame.time_ns
         ahead_ns = frame.time_ns - other.newest_ns
@@ -229,17 +229,17 @@ class Synchronizer:
                 self.reset()
                 other.settles_ns = self._now_ns + CLOCK_SETTLE_NS
             elif back_ns > -math.inf:
-                stream.period.add(-back_ns)
+                stream.period.add(int(-back_ns))
             stream.queue.append(frame)
             stream.newest_ns = frame.time_ns
             return True
         return False
 
-    def _decide(self):
+    def _decide(self) -> list[Pair]:
         """Take the frames whose fate is certain off their queues; return the pairs among them."""
         raise NotImplementedError
 
-    def _start_again(self):
+    def _start_again(self) -> None:
         """Follow new settings and queues that were changed."""
 
 
@@ -247,7 +247,7 @@ class Pairer(Synchronizer):
     """Pair each RGB frame with the X frame nearest to it, as the top of this file has it."""
 
     @property
-    def next_deadline_ns(self) -> int | None:
+    def next_deadline_ns(self) -> float | None:
         """When `poll` must be called at the latest, on the clock of `now_ns`; None is never."""
         if not self._rgb.queue:
             return None
@@ -258,7 +258,7 @@ class Pairer(Synchronizer):
         """Decide about every frame that still waits, as at the end of a bag."""
         return self._decide(flush=True)
 
-    def _decide(self, flush=False):
+    def _decide(self, flush: bool = False) -> list[Pair]:
         """Take frames off the start of the line as long as their partners are certain or due."""
         rgb, x, settings = self._rgb, self._x, self._settings
         pairs = []
@@ -281,7 +281,7 @@ class Pairer(Synchronizer):
                 self.drops[reason if reason and first is full else first.loser] += 1
         return pairs
 
-    def _first_is_paired(self, known_is_all=False):
+    def _first_is_paired(self, known_is_all: bool = False) -> bool | None:
         """
         Tell whether the first frame on the line pairs with its neighbour, or None if still open.
 
@@ -293,7 +293,7 @@ class Pairer(Synchronizer):
         next_x_ns = self._next_ns(self._x, self._settings.x_min_period_ns)
         final_ns = math.inf if known_is_all else min(next_rgb_ns, next_x_ns)
         line = heapq.merge(self._rgb.queue, self._x.queue)
-        left, shortest = next(line), endless
+        left, shortest, gap = next(line), float(endless), 0.0
         for index, right in enumerate(chain(line, (None,))):
             final = known_is_all if right is None else right.time_ns < final_ns
             if right is not None and right.is_x != left.is_x:
@@ -305,11 +305,12 @@ class Pairer(Synchronizer):
                 gap = max(0, (next_rgb_ns if left.is_x else next_x_ns) - left.time_ns)
             if min(gap, endless) >= shortest:
                 return index % 2 == 1
-            if not final:
-                return None
+            if right is None or not final:
+                break
             left, shortest = right, gap
+        return None
 
-    def _next_ns(self, stream, promise_ns):
+    def _next_ns(self, stream: _Stream, promise_ns: float) -> float:
         """Return the time before which no further frame of a stream is to be expected."""
         if self._settings.learn_periods:
             promise_ns = max(promise_ns, stream.period.promise_ns)

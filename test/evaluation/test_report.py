@@ -214,7 +214,7 @@ def test_a_frame_is_never_shown_twice(count, worst, best):
 
 @pytest.mark.parametrize('position', [0, 3, 7, 14])
 def test_a_frame_without_a_score_is_neither_best_nor_worst(position):
-    """NaN is neither below nor above anything: sorting leaves what lies on its two sides apart."""
+    # NaN is neither below nor above anything: sorting leaves what lies on its two sides apart.
     scores = [*np.random.default_rng(2).permutation(14) / 14]
     scores.insert(position, math.nan)
     gallery = Gallery(labels('a', 'b', 'c'), size=3)
