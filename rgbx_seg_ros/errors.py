@@ -32,6 +32,10 @@ class FrameError(RgbxSegError):
     """An image array has a shape, type or content that the model cannot take."""
 
 
+class PictureError(RgbxSegError):
+    """An encoded picture is damaged, too large, or of a kind or sort that is not read."""
+
+
 class MessageError(RgbxSegError):
     """An image message contradicts itself or has an encoding that is not supported."""
 

@@ -23,9 +23,10 @@ ROOMS = {
     'resources': set(),
     'sensors': set(),
     'allocator': set(),
+    'pictures': {'cv2', 'numpy'},
     'distributed': {'torch'},
-    'cards': {'numpy'},
-    'messages': {'cv2'},
+    'cards': set(),
+    'messages': set(),
     'sync': set(),
     'networks': set(),
     'frames': set(),
@@ -57,7 +58,7 @@ LAZY_ROS = {'messages.images': {'cv_bridge', 'sensor_msgs'}}
 """What a module may ask of ROS where it is there."""
 
 # A node that only waits, and the help of a verb, must not wait for PyTorch.
-TORCH_FREE = {'cards', 'messages', 'sync', 'frames', 'health', 'parameters', 'node'}
+TORCH_FREE = {'pictures', 'cards', 'messages', 'sync', 'frames', 'health', 'parameters', 'node'}
 
 
 def module_name(path):
@@ -192,7 +193,7 @@ def test_every_room_exists():
 PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 AT_THE_ROOT = {
     '', '__main__', 'allocator', 'distributed', 'errors', 'fields', 'files',
-    'resources', 'sensors'}
+    'pictures', 'resources', 'sensors'}
 
 
 def uses():

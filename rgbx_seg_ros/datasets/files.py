@@ -2,18 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a data set: what lies in a folder, what a list names, ids and bands as stored."""
 
+from collections.abc import Collection
 from pathlib import Path
-import struct
-import zlib
+import re
 
 import cv2
 import numpy as np
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.frames.images import read_image
+from rgbx_seg_ros.frames.images import read_stored
+from rgbx_seg_ros.pictures import decode_ids
 
 ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
-_PNG = b'\x89PNG\r\n\x1a\n'
-_INDEXED, _GREY = 3, 0  # colour types of PNG
+_UTF_16 = (b'\xff\xfe', b'\xfe\xff')
+
+
+def visible(folder: Path) -> list[Path]:
+    """
+    Return what lies in a folder by name, without what is hidden.
+
+    Among the hidden are the ._NAME.png that macOS leaves beside each file on other disks.
+    """
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith('.')]
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder."""
+    return [path.name for path in visible(folder) if path.is_dir()]
 
 
 def images_in(folder: Path, ending: str = '') -> dict[str, Path]:
@@ -26,7 +40,7 @@ def images_in(folder: Path, ending: str = '') -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f'the folder {str(folder)!r} is missing{_beside(folder)}')
     files = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible(folder):
         if path.suffix.lower() in ENDINGS and path.stem.endswith(ending):
             other = files.setdefault(path.stem[:len(path.stem) - len(ending)], path)
             if other is not path:
@@ -40,8 +54,7 @@ def _beside(folder):
     parent = folder.parent
     if not parent.is_dir():
         return ''
-    names = sorted(path.name for path in parent.iterdir() if path.is_dir())
-    return f'; the folders of {str(parent)!r} are {names!r}'
+    return f'; the folders of {str(parent)!r} are {folders_in(parent)!r}'
 
 
 def first_folder(root: Path, *names: str) -> Path:
@@ -49,21 +62,36 @@ def first_folder(root: Path, *names: str) -> Path:
     return next((root / name for name in names if (root / name).is_dir()), root / names[0])
 
 
-def listed_names(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """
+    Return the lines of a text file that are not blank, without the spaces around them.
+
+    A byte order mark is left out, which Windows puts first. Bytes that are no UTF-8 come as they
+    do in the names of files. Raise OSError where there is no such file.
+    """
+    content = path.read_bytes()
+    if content.startswith(_UTF_16):
+        text = content.decode('utf-16', errors='replace')
+    else:
+        text = content.decode('utf-8-sig', errors='surrogateescape')
+    return list(filter(None, map(str.strip, text.splitlines())))
+
+
+def listed_names(path: Path, known: Collection[str] = ()) -> list[str]:
     """
     Return the names of a list: of each line the first word, without its folder and file ending.
 
-    Raise DataError where the list is missing, empty or names a frame twice.
+    The first words serve where a name in `known` has spaces in it. Raise DataError where the list
+    is missing, empty or names a frame twice.
     """
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = read_lines(path)
     except FileNotFoundError:
         raise DataError(f'the list {str(path)!r} is missing: it names the frames of the '
                         'split') from None
-    except (OSError, ValueError) as error:
-        raise DataError(f'cannot read the list {str(path)!r}: {error}') from error
-    words = [line.split()[0] for line in lines if line.strip()]
-    names = [_without_ending(word.replace('\\', '/').rsplit('/', 1)[-1]) for word in words]
+    except OSError as error:
+        raise DataError(f'cannot read the list {str(path)!r}: {error.strerror}') from error
+    names = [_listed_name(line, known) for line in lines]
     if not names:
         raise DataError(f'the list {str(path)!r} is empty')
     if len(set(names)) < len(names):
@@ -72,18 +100,24 @@ def listed_names(path: Path) -> list[str]:
     return names
 
 
-def _without_ending(name):
+def _listed_name(line, known):
+    """Return the name in a line: as many of its first words as make a known one, or else one."""
+    starts = [line[:space.start()] for space in re.finditer(r'\s|$', line)]
+    files = [start for start in starts if start.lower().endswith(ENDINGS)]
+    names = map(_name, (*files, *reversed(starts)))
+    return next((name for name in names if name in known), _name(starts[0]))
+
+
+def _name(path):
+    """Return the name of a frame: that of a path, without folder and file ending."""
+    name = path.replace('\\', '/').rsplit('/', 1)[-1]
     # Path.stem would also cut what only looks like an ending: frame.0001 without .png.
     return Path(name).stem if Path(name).suffix.lower() in ENDINGS else name
 
 
 def read_channels(path: Path) -> np.ndarray:
     """Read an image as stored, the fourth channel included, colours in RGB or RGBA order."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f'cannot read {str(path)!r}: {error.strerror}') from error
-    image = _decode(path, content)
+    image = read_stored(path)
     if image.ndim == 2:
         return image
     order = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
@@ -92,41 +126,10 @@ def read_channels(path: Path) -> np.ndarray:
 
 def read_ids(path: Path) -> np.ndarray:
     """
-    Read the ids of a label as they are stored, (H, W), or colours, (H, W, 3).
+    Read the ids of a label as they are stored, (H, W), or colours, (H, W, 3) in RGB order.
 
     Where ids are painted through a palette, as in an indexed PNG, the ids count, not the paint.
+    Raise DataError for a file whose compression changes ids.
     """
-    try:
-        with path.open('rb') as file:
-            header = file.read(26)
-            if header[:8] != _PNG or header[25:] != bytes([_INDEXED]):
-                return read_image(path)
-            content = header + file.read()
-    except OSError as error:
-        raise DataError(f'cannot read {str(path)!r}: {error.strerror}') from error
-    # OpenCV can only paint. As a grey image, without its palette, the same file holds the ids,
-    # which grey levels of less than 8 bits spread over 0..255.
-    return _decode(path, _as_grey(content)) // (255 // (2 ** content[24] - 1))
-
-
-def _as_grey(png):
-    """Return an indexed PNG as a grey one of the same bits."""
-    kept, at = [_PNG], len(_PNG)
-    while at + 8 <= len(png):
-        length, kind = struct.unpack('>I4s', png[at:at + 8])
-        chunk = png[at:at + 12 + length]
-        if kind == b'IHDR':
-            body = kind + chunk[8:17] + bytes([_GREY]) + chunk[18:21]
-            chunk = chunk[:4] + body + struct.pack('>I', zlib.crc32(body))
-        if kind in (b'IHDR', b'IDAT', b'IEND'):
-            kept.append(chunk)
-        at += 12 + length
-    return b''.join(kept)
-
-
-def _decode(path, content):
-    content = np.frombuffer(content, np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    if image is None:
-        raise DataError(f'cannot read {str(path)!r}: it is not an image')
-    return image
+    ids = read_stored(path, decode_ids)
+    return ids if ids.ndim == 2 else np.ascontiguousarray(ids[..., 2::-1])

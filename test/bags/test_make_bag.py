@@ -15,6 +15,7 @@ from rgbx_seg_ros.bags.storage import BagReader, LABEL_TOPIC, RGB_TOPIC, STORAGE
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
+from support.picture_files import turned
 
 H, W = 12, 16
 NAMES = ['a', 'b', 'c', 'd', 'e', 'f']
@@ -165,10 +166,20 @@ def test_files_that_cannot_go_as_they_are_leave_no_bag(tmp_path):
 
 
 def test_pixels_without_an_encoding_are_refused(tmp_path, folder):
-    cv2.imwrite(str(folder / 'thermal' / 'c.tif'), np.zeros((H, W)))
+    cv2.imwrite(str(folder / 'thermal' / 'c.tif'), np.zeros((H, W, 3), np.float32))
     (folder / 'thermal' / 'c.png').unlink()
-    with pytest.raises(DataError, match="'c' holds float64"):
+    with pytest.raises(DataError, match="'c' holds float32"):
         make_bag(folder, tmp_path / 'bag')
+    assert not (tmp_path / 'bag').exists()
+
+
+@pytest.mark.parametrize('part', ['rgb', 'thermal', 'label'])
+@pytest.mark.parametrize('compressed', [False, True])
+def test_pictures_that_viewers_turn_leave_no_bag(tmp_path, folder, part, compressed):
+    pixels = np.zeros((H, W, 3) if part == 'rgb' else (H, W), np.uint8)
+    (folder / part / 'c.png').write_bytes(turned('.png', pixels, 3))
+    with pytest.raises(DataError, match=f"{part}/c.png' is stored turned or mirrored"):
+        make_bag(folder, tmp_path / 'bag', compressed=compressed)
     assert not (tmp_path / 'bag').exists()
 
 
