@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data sets by name. A new one is a module, a line here and a recipe in `config/train/`."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from rgbx_seg_ros.datasets.base import PairedDataset, Sample
 from rgbx_seg_ros.datasets.cityscapes import Cityscapes
 from rgbx_seg_ros.datasets.fmb import Fmb
@@ -37,8 +40,9 @@ DATASETS = {
 }
 
 
-def open_dataset(name: str, root, split: str | None = None, exclude=()) -> PairedDataset:
+def open_dataset(name: str, root: str | Path, split: str | None = None,
+                 exclude: Iterable[str] = (), whole: bool = False) -> PairedDataset:
     """Return the split of the data set `name` that lies below `root`; see PairedDataset."""
     if name not in DATASETS:
         raise DataError(f'data set {unknown_name(name, DATASETS)}')
-    return DATASETS[name](root, split=split, exclude=exclude)
+    return DATASETS[name](root, split, exclude, whole)

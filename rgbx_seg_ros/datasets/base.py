@@ -50,8 +50,9 @@ class PairedDataset:
     The pairs of frames of one split, by name: the base of every data set.
 
     `root` is the folder as downloaded and `split` one of `SPLITS`; None serves where there is only
-    one. Frames named in `exclude` are left out. Raise DataError where a file is missing, which is
-    named with what was expected of it.
+    one. Frames named in `exclude` are left out. Where a data set cuts large images to pieces,
+    `whole` gives each as one sample. Raise DataError where a file is missing, which is named with
+    what was expected of it.
     """
 
     CLASSES: LabelSet | None = None
@@ -71,11 +72,15 @@ class PairedDataset:
     SAME_SIZE = True
     """Whether X has the size of RGB."""
 
-    def __init__(self, root, split=None, exclude=()):
-        self.root = Path(root)
+    def __init__(self, root, split=None, exclude=(), whole=False):
+        self.root, self.whole = Path(root), whole
         if not self.root.is_dir():
             raise DataError(f'{str(root)!r} is not a folder')
         self.split = self._chosen(split)
+        self.unused: dict[str, list[str]] = {}
+        """By the name of a folder, the files in it that belong to no frame, where that matters."""
+        self.other_folders: list[str] = []
+        """Folders that are not read, where none of labels is."""
         self._files = self._find()
         exclude = set(exclude)
         unknown = sorted(exclude - self._files.keys())
@@ -116,7 +121,8 @@ class PairedDataset:
         places = [place if isinstance(place, tuple) else (place, '')
                   for place in (rgb, x, label) if place]
         found = [images_in(*place) for place in places]
-        names = listed_names(split_list) if split_list else sorted(set().union(*found))
+        known = set().union(*found)
+        names = listed_names(split_list, known) if split_list else sorted(known)
         for (folder, ending), files in zip(places, found, strict=True):
             missing = [name for name in names if name not in files]
             if missing:

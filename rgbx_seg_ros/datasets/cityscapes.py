@@ -14,6 +14,7 @@ pixels, 0 no measurement. The labels of the test split are not public: its frame
 
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import classes, PairedDataset
+from rgbx_seg_ros.datasets.files import folders_in
 from rgbx_seg_ros.errors import DataError
 
 _STORED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -44,7 +45,7 @@ class Cityscapes(PairedDataset):
             raise DataError(f'the folder {str(rgb)!r} is missing: unpack '
                             'leftImg8bit_trainvaltest.zip here')
         files = {}
-        for city in sorted(path.name for path in rgb.iterdir() if path.is_dir()):
+        for city in folders_in(rgb):
             files.update(self._pair(
                 (rgb / city, '_leftImg8bit'), (x / city, '_disparity'),
                 (label / city, '_gtFine_labelIds') if self.split != 'test' else None))

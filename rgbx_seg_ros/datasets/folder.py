@@ -22,7 +22,7 @@ import numpy as np
 from rgbx_seg_ros.cards.card import X_KINDS
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets.base import Files, PairedDataset
-from rgbx_seg_ros.datasets.files import images_in
+from rgbx_seg_ros.datasets.files import folders_in, images_in, read_lines, visible
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
 
@@ -75,9 +75,6 @@ class FolderDataset(PairedDataset):
 
     SAME_SIZE = False
 
-    def __init__(self, root, exclude=(), split=None):
-        super().__init__(root, split, exclude)
-
     @classmethod
     def splits_in(cls, root) -> dict[str, int | None]:
         """Return the splits that a copy below `root` should have; none without a description."""
@@ -93,29 +90,41 @@ class FolderDataset(PairedDataset):
         if self.SPLITS:
             return super()._chosen(split)
         if split is not None and not (self.root / split).is_dir():
-            folders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
             raise DataError(f'{str(self.root)!r} has no split {split!r}, its folders are '
-                            f'{folders!r}')
+                            f'{folders_in(self.root)!r}')
         return split
 
     def _find(self):
         root = self.root / (self.split or '')
         present = [name for name in X_FOLDERS if (root / name).is_dir()]
         if len(present) != 1 or not (root / 'rgb').is_dir():
-            folders = sorted(path.name for path in root.glob('*') if path.is_dir())
+            folders = folders_in(root) if root.is_dir() else []
             raise DataError(f'{str(root)!r} must hold rgb/ and exactly one of '
                             f'{", ".join(f"{name}/" for name in X_FOLDERS)}; its folders are '
                             f'{folders!r}')
         self.x_folder = present[0]
         rgb, x = images_in(root / 'rgb'), images_in(root / self.x_folder)
         label = images_in(root / 'label') if (root / 'label').is_dir() else {}
+        if label and rgb and not label.keys() & rgb.keys():
+            raise DataError(f'{str(root / "label")!r} holds {len(label)} images, and none has the '
+                            f'name of a frame: they are named as {min(label)!r}, the frames as '
+                            f'{min(rgb)!r}; rename them, or remove the folder')
         alone = sorted(rgb.keys() ^ x.keys())
         if alone:
             raise DataError(f'{str(root)!r}: {len(alone)} frames have no partner of the same name '
                             f'in rgb/ and {self.x_folder}/, the first is {alone[0]!r}')
-        if type(self).CLASSES and len(label) < len(rgb):
-            raise DataError(f'{str(root / "label")!r} lacks {len(rgb) - len(label)} of {len(rgb)} '
-                            f'labels, such as {min(rgb.keys() - label.keys())!r}')
+        lacking = rgb.keys() - label.keys()
+        if type(self).CLASSES and lacking:
+            raise DataError(f'{str(root / "label")!r} lacks {len(lacking)} of {len(rgb)} labels, '
+                            f'such as {min(lacking)!r}')
+        used = {'label': {path.name for name, path in label.items() if name in rgb},
+                'boxes': {f'{name}.txt' for name in rgb}}
+        self.unused = {folder: [path.name for path in visible(root / folder)
+                                if path.name not in names]
+                       for folder, names in used.items() if (root / folder).is_dir()}
+        if not self.unused:
+            self.other_folders = [name for name in folders_in(root)
+                                  if name not in ('rgb', self.x_folder)]
         return {name: Files(rgb[name], x[name], label.get(name)) for name in sorted(rgb)}
 
     def boxes(self, name: str) -> list[tuple[int, float, float, float, float]]:
@@ -128,9 +137,8 @@ class FolderDataset(PairedDataset):
         if not path.is_file():
             return []
         try:
-            rows = [line.split() for line in path.read_text(encoding='utf-8').splitlines()]
             boxes = [(int(i), float(x), float(y), float(w), float(h))
-                     for i, x, y, w, h in filter(None, rows)]
+                     for i, x, y, w, h in map(str.split, read_lines(path))]
         except ValueError as error:
             raise DataError(f'{str(path)!r}: each line must hold a class id and four numbers; '
                             f'{error}') from error

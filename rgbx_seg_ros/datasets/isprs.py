@@ -21,8 +21,11 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import classes, Files, PairedDataset
 from rgbx_seg_ros.datasets.files import first_folder
+from rgbx_seg_ros.datasets.rasters import import_rasterio, open_raster, reading
 from rgbx_seg_ros.errors import DataError
 
+_LONGEST = 1024
+"""Longest side of a window in pixels."""
 _BLOCK_ROWS = 512
 _NOTHING = 254  # in the table below: magenta, which stands for nothing
 # Classes at the corners of the colour cube: 4 for red, 2 for green, 1 for blue.
@@ -40,8 +43,6 @@ class _Tiles(PairedDataset):
     SPLITS = {'train': None, 'test': None, 'test_eroded': None}
     TILES: dict[str, tuple[str, ...]]
     """The tiles of the splits."""
-    WINDOW = 1024
-    """Longest side of a window in pixels."""
 
     def _tile_files(self, tile: str, eroded: bool) -> Files:
         """Return where a tile is stored."""
@@ -57,8 +58,9 @@ class _Tiles(PairedDataset):
         self._windows, self._limits, files = {}, {}, {}
         for tile, paths in self.tiles.items():
             height, width = self._tile_size(paths)
-            for rows in _parts(height, self.WINDOW):
-                for columns in _parts(width, self.WINDOW):
+            longest = max(height, width) if self.whole else _LONGEST
+            for rows in _parts(height, longest):
+                for columns in _parts(width, longest):
                     name = f'{tile}_y{rows[0]}_x{columns[0]}'
                     self._windows[name] = tile, (rows, columns)
                     files[name] = paths
@@ -185,19 +187,7 @@ def _heights(file, window):
 @contextlib.contextmanager
 def _opened(path):
     """Open a file with rasterio; what it finds wrong is told as DataError."""
-    try:
-        import rasterio
-    except ImportError as error:
-        raise DataError('aerial tiles are read with rasterio, which is missing: '
-                        "pip install 'rgbx_seg_ros[large-images]'") from error
     # A TIFF without a place is as good.
-    warnings.filterwarnings('ignore', category=rasterio.errors.NotGeoreferencedWarning)
-    try:
-        with rasterio.open(path) as file:
-            yield file
-    except rasterio.errors.RasterioError as error:
-        first = error
-        while first.__cause__:  # GDAL's own words come at the end of the chain
-            first = first.__cause__
-        raise DataError(f'cannot read {str(path)!r}: '
-                        f'{str(first).removeprefix(f"{path}: ")}') from error
+    warnings.filterwarnings('ignore', category=import_rasterio().errors.NotGeoreferencedWarning)
+    with open_raster(path) as file, reading(path):
+        yield file

@@ -8,7 +8,8 @@ Autonomous Vehicles with Multi-Spectral Scenes", IROS 2017. Its terms are not kn
 
 As downloaded, `images/NAME.png` has four channels, the fourth is thermal; `labels/NAME.png` has
 the class ids; train.txt, val.txt and test.txt name the frames. Later papers use copies whose
-colour and thermal frames are in folders of their own. Names end with D by day and N at night.
+colour and thermal frames are in folders of their own, or beside each other in `seperated_images/`
+as NAME_rgb.png and NAME_th.png. Names end with D by day and N at night.
 """
 
 from rgbx_seg_ros.datasets.base import classes, PairedDataset
@@ -21,10 +22,13 @@ MFNET_CLASSES = classes(
     ('guardrail', (64, 64, 128)), ('color_cone', (192, 128, 128)), ('bump', (192, 64, 0)))
 """The classes of MFNet, which MSRS shares."""
 
+_BOTH = ('seperated_images', 'separated_images')
+"""Folders of colour and thermal frames beside each other, the first name as published."""
+
 
 class MFNet(PairedDataset):
     """
-    MFNet as downloaded, or with the frames split into `rgb/` and `thermal/`.
+    MFNet as downloaded, or with frames split into `rgb/` and `thermal/` or `seperated_images/`.
 
     The splits test_day and test_night are those of test.txt, told apart by their names.
     """
@@ -39,13 +43,13 @@ class MFNet(PairedDataset):
         name, _, part = self.split.partition('_')
         split_list = self.root / f'{name}.txt'
         label = first_folder(self.root, 'labels', 'label', 'Label')
-        rgb = first_folder(self.root, 'images', 'rgb', 'RGB')
+        rgb = first_folder(self.root, 'images', 'rgb', 'RGB', *_BOTH)
         x = rgb
         self._in_one = rgb.name == 'images'
         if not self._in_one:
-            rgb, x = (
-                (folder, self._ending(folder, ending)) for folder, ending in (
-                    (rgb, '_rgb'), (first_folder(self.root, 'thermal', 'th', 'Thermal'), '_th')))
+            x = rgb if rgb.name in _BOTH else first_folder(self.root, 'thermal', 'th', 'Thermal')
+            rgb, x = ((folder, self._ending(folder, ending))
+                      for folder, ending in ((rgb, '_rgb'), (x, '_th')))
         files = self._pair(rgb, x, label, split_list)
         wanted = {'day': 'D', 'night': 'N'}.get(part, '')
         return {name: file for name, file in files.items() if name.endswith(wanted)}

@@ -12,7 +12,6 @@ import math
 import os
 from pathlib import Path
 import re
-import sys
 from tempfile import TemporaryDirectory
 import time
 from typing import NamedTuple
@@ -391,7 +390,8 @@ def main(args):
 
 def _run(args, processes):
     protocol = PROTOCOLS[args.protocol]
-    data = _open(args, protocol)
+    # Windows slide over whole tiles, not over the pieces of some.
+    data = open_dataset(args.dataset, args.data, args.split, whole=protocol.window is not None)
     segmenter = Segmenter.from_card(args.model, args.engine, str(processes.device))
     if len(data) and not protocol.window:
         first = _prepared(data[0], protocol, segmenter.card)
@@ -419,14 +419,6 @@ def _run(args, processes):
         title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
         write_report(args.report, title, facts, segmenter.labels, gallery,
                      [frame.ms for frame in scores.frames])
-
-
-def _open(args, protocol):
-    """Return the data set; windows slide over whole tiles, not over the pieces of some."""
-    kind = DATASETS[args.dataset]
-    if protocol.window and hasattr(kind, 'WINDOW'):
-        return type(kind.__name__, (kind,), {'WINDOW': sys.maxsize})(args.data, args.split)
-    return open_dataset(args.dataset, args.data, args.split)
 
 
 def _listing(data):

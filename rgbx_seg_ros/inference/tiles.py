@@ -19,6 +19,7 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.datasets.rasters import check_name, import_rasterio, open_raster, reading
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.raw import given_limits
@@ -60,11 +61,12 @@ def segment_tiles(
     overlay, each a TIFF, with the georeference of the input, or a PNG, by its ending. Return the
     number of pixels of each class, (K,) int64. Raise DataError for a file that does not fit.
     """
-    for path in (mask_path, overlay_path):
-        if path is not None and Path(path).suffix.lower() not in OUTPUT_ENDINGS:
+    for path in filter(None, (mask_path, overlay_path)):
+        check_name(path)
+        if Path(path).suffix.lower() not in OUTPUT_ENDINGS:
             raise DataError(f'cannot write {str(path)!r}: allowed endings are '
                             f'{", ".join(OUTPUT_ENDINGS)}')
-    rasterio = _rasterio()
+    rasterio = import_rasterio()
     size = card.window.size
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -136,8 +138,7 @@ class _Source:
         self._top, self._band = 0, None
 
     def __enter__(self):
-        with self._told():
-            self._file = _rasterio().open(self.path)
+        self._file = open_raster(self.path)
         if self._file.driver not in _FORMATS:
             self._file.close()
             raise DataError(f'cannot read {str(self.path)!r}: it is {self._file.driver}, allowed '
@@ -171,13 +172,13 @@ class _Source:
         return self._band
 
     def _read_colours(self, start, stop):
-        with self._told():
+        with reading(self.path):
             pixels = self._file.read([1, 2, 3], window=((start, stop), (0, self.width)))
         return pixels.transpose(1, 2, 0)
 
     def _read_values(self, start, stop):
         bands = [1, 2, 3] if self.bands >= 3 else [1]
-        with self._told():
+        with reading(self.path):
             pixels = self._file.read(bands, window=((start, stop), (0, self.width)), masked=True)
         return pixels.astype(np.float32).filled(np.nan).transpose(1, 2, 0)
 
@@ -203,17 +204,6 @@ class _Source:
             return 0.0, 1.0
         return (low, high) if low < high else (low, low + 1.0)
 
-    @contextlib.contextmanager
-    def _told(self):
-        try:
-            yield
-        except _rasterio().errors.RasterioError as error:
-            first = error
-            while first.__cause__:  # GDAL's own words come at the end of the chain
-                first = first.__cause__
-            reason = str(first).removeprefix(f'{self.path}: ')
-            raise DataError(f'cannot read {str(self.path)!r}: {reason}') from error
-
 
 def _check(rgb, x, size):
     """Raise DataError unless both files can be segmented together."""
@@ -234,7 +224,7 @@ def _check(rgb, x, size):
 @contextlib.contextmanager
 def _created(path, like, bands):
     """Yield a file of the size and place of `like` to write to; complete, it appears at `path`."""
-    rasterio = _rasterio()
+    rasterio = import_rasterio()
     from rasterio.shutil import copy
 
     png = path.suffix.lower() == '.png'
@@ -264,13 +254,3 @@ def _cache_bytes(rgb, x):
     for source in (rgb, x):
         in_use += source.block_height * source.width * source.bands * source.dtype.itemsize
     return 2 * in_use + _SPARE_CACHE  # twice, as a band may lie across two rows of blocks
-
-
-def _rasterio():
-    """Import rasterio, which only large images need, or raise DataError."""
-    try:
-        import rasterio
-    except ImportError as error:
-        raise DataError('large images are read and written with rasterio, which is missing: '
-                        "pip install 'rgbx_seg_ros[large-images]'") from error
-    return rasterio

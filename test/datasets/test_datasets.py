@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every data set: a small copy is read as it was written, and what is wrong is named."""
 
+import inspect
 import os
 from pathlib import Path
 import re
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card, X_KINDS
 from rgbx_seg_ros.cards.labels import UNLABELED
-from rgbx_seg_ros.datasets import DATASETS, open_dataset
+from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.raw import check_rgb, check_x
 from support.dataset_trees import shifted, TREES, write
+from support.picture_files import encode, turned
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,6 +155,50 @@ def test_a_frame_can_be_excluded_by_name(name, tree):
         open_dataset(name, root, split, ['nothing'])
 
 
+@pytest.mark.parametrize('name', DATASETS)
+def test_every_data_set_takes_the_arguments_of_the_base_in_their_order(name, tree):
+    assert inspect.signature(DATASETS[name]) == inspect.signature(PairedDataset)
+    root, _ = tree(name)
+    split = first_split(name)
+    first, *rest = open_dataset(name, root, split).names
+    assert DATASETS[name](root, split, [first], True).names == rest
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_hidden_files_and_folders_are_no_frames(name, tree):
+    """Such as the ._NAME of macOS beside each file of a zip or on a disk of another kind."""
+    root, expected = tree(name)
+    for path in [*root.rglob('*')]:
+        path.with_name(f'._{path.name}').write_bytes(b'\0\5\x16\7\0\2\0\0Mac OS X        ')
+        if path.is_dir():
+            (path / '.cache').mkdir()
+    for split, found in expected.items():
+        assert set(open_dataset(name, root, split).names) == set(found)
+
+
+@pytest.mark.parametrize('part', ['rgb', 'x', 'label'])
+@pytest.mark.parametrize('name', sorted(set(DATASETS) - {'nyuv2_mat'}))
+def test_a_picture_that_viewers_turn_is_named(name, part, tree):
+    root, _ = tree(name)
+    data = open_dataset(name, root, first_split(name))
+    path = getattr(data.files(data.names[0]), part)
+    ending = path.suffix
+    path.write_bytes(turned(ending, cv2.imread(str(path), cv2.IMREAD_UNCHANGED), 3))
+    with pytest.raises(DataError, match=f'{re.escape(repr(str(path)))} is stored turned'):
+        read_all(name, root, first_split(name))
+
+
+@pytest.mark.parametrize('name', sorted(set(DATASETS) - {'nyuv2_mat', 'potsdam', 'vaihingen'}))
+def test_a_label_that_compression_has_changed_is_named(name, tree):
+    root, _ = tree(name)
+    data = open_dataset(name, root, first_split(name))
+    path = data.files(data.names[0]).label
+    path.write_bytes(encode('.jpg', cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+    with pytest.raises(DataError, match='compressed with loss') as error:
+        read_all(name, root, first_split(name))
+    assert repr(str(path)) in str(error.value)
+
+
 @pytest.mark.parametrize('part', ['rgb', 'x', 'label'])
 @pytest.mark.parametrize('name', IN_FILES)
 def test_a_missing_file_is_named(name, part, tree):
@@ -236,7 +282,9 @@ def test_mfnet_is_read_from_folders_of_its_own_too(tree, tmp_path):
     root, expected = tree('mfnet')
     for split_root, rgb, x, endings in (
             (tmp_path / 'a', 'rgb', 'thermal', ('', '')),
-            (tmp_path / 'b', 'RGB', 'Thermal', ('_rgb', '_th'))):
+            (tmp_path / 'b', 'RGB', 'Thermal', ('_rgb', '_th')),
+            (tmp_path / 'c', 'seperated_images', 'seperated_images', ('_rgb', '_th')),
+            (tmp_path / 'd', 'separated_images', 'separated_images', ('_rgb', '_th'))):
         for name, one in expected['test'].items():
             write(split_root / rgb / f'{name}{endings[0]}.png', one.rgb)
             write(split_root / x / f'{name}{endings[1]}.png', one.x)

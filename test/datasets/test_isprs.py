@@ -2,21 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Aerial tiles: windows that cover them once, colours to classes, the range of a whole tile."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.labels import UNLABELED
-from rgbx_seg_ros.datasets import open_dataset
+from rgbx_seg_ros.datasets import isprs, open_dataset
 from rgbx_seg_ros.datasets.isprs import Potsdam, Vaihingen
 from rgbx_seg_ros.errors import DataError
 from support.dataset_trees import potsdam, vaihingen, write
+from support.picture_files import turned
 
 pytest.importorskip('rasterio', reason='aerial tiles need rasterio')
 
 
 def test_windows_cover_each_tile_once_and_keep_its_range(tmp_path, monkeypatch):
     expected = vaihingen(tmp_path)['test']
-    monkeypatch.setattr(Vaihingen, 'WINDOW', 20)
+    monkeypatch.setattr(isprs, '_LONGEST', 20)
     data = Vaihingen(tmp_path, 'test')
     assert len(data) == 4 * 2 * 3
     parts = {name: data[i] for i, name in enumerate(data.names)}
@@ -34,6 +37,34 @@ def test_windows_cover_each_tile_once_and_keep_its_range(tmp_path, monkeypatch):
                 label[top:top + h, left:left + w] = part.label
                 assert part.x_limits == (whole.x.min(), whole.x.max())
         assert np.array_equal(canvas, whole.x) and np.array_equal(label, whole.label)
+
+
+def test_tiles_come_whole_where_that_is_asked_for(tmp_path, monkeypatch):
+    expected = vaihingen(tmp_path)['test']
+    monkeypatch.setattr(isprs, '_LONGEST', 20)
+    data = open_dataset('vaihingen', tmp_path, 'test', whole=True)
+    assert data.names == list(expected)
+    for sample in data:
+        assert np.array_equal(sample.x, expected[sample.name].x)
+        assert np.array_equal(sample.label, expected[sample.name].label)
+
+
+@pytest.mark.parametrize('folder', ['top', 'dsm', 'gts_for_participants'])
+def test_a_tile_that_viewers_turn_is_refused(tmp_path, folder):
+    vaihingen(tmp_path)
+    path = sorted((tmp_path / folder).iterdir())[0]
+    path.write_bytes(turned('.tif', cv2.imread(str(path), cv2.IMREAD_UNCHANGED), 3))
+    with pytest.raises(DataError, match=f"{path.name}' is stored turned or mirrored"):
+        for split in ('train', 'test'):
+            open_dataset('vaihingen', tmp_path, split)
+
+
+def test_a_folder_whose_name_gdal_cannot_take_is_told(tmp_path):
+    root = tmp_path / os.fsdecode(b'Stra\xdfe')
+    vaihingen(tmp_path / 'copy')
+    (tmp_path / 'copy').rename(root)
+    with pytest.raises(DataError, match='is no UTF-8, which large images need: rename the file'):
+        open_dataset('vaihingen', root, 'test')
 
 
 def test_blurred_colours_are_taken_for_the_nearest_and_magenta_for_none(tmp_path):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sliding a network's window over large image files."""
 
+import os
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.tiles import segment_tiles, window_starts
 from rgbx_seg_ros.networks import Network
+from support.picture_files import turned
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -210,16 +212,36 @@ def test_a_range_of_percentiles_is_refused_with_what_is_allowed(card, pair):
 def test_a_broken_file_leaves_nothing_behind(card, pair, tmp_path, capfd):
     whole = tmp_path / 'rgb.png'
     write_image(whole, np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(whole.read_bytes()[:12000])
+    (tmp_path / 'broken.png').write_bytes(whole.read_bytes()[:12000])
+    (tmp_path / 'broken.tif').write_bytes(pair[0].read_bytes()[:12000])
     write_image(tmp_path / 'rgb.bmp', np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    for name, reason in (('broken.png', 'broken.png, band 1'), ('absent.tif', 'No such file'),
+    for name, reason in (('broken.png', 'the PNG is truncated'),
+                         ('broken.tif', 'TIFFReadEncodedStrip'), ('absent.tif', 'No such file'),
                          ('rgb.bmp', 'it is BMP, allowed are TIFF, PNG and JPEG')):
         path = tmp_path / name
         with pytest.raises(DataError, match=f"cannot read '{path}': {reason}"):
             segment_tiles(Tiny(), card(), path, pair[1], tmp_path / 'mask.png', progress=False)
     assert not [*tmp_path.glob('*mask*'), *tmp_path.glob('.*')]
     assert capfd.readouterr().err == ''
+
+
+@pytest.mark.parametrize('which', [0, 1])
+@pytest.mark.parametrize('ending', ['.tif', '.png', '.jpg'])
+def test_an_image_that_viewers_turn_is_refused(card, pair, images, tmp_path, which, ending):
+    """GDAL neither turns it nor, of some formats, tells of it."""
+    pair[which] = tmp_path / f'turned{ending}'
+    pair[which].write_bytes(turned(ending, images[0], 3))
+    with pytest.raises(DataError, match=f"turned{ending}' is stored turned or mirrored"):
+        segment_tiles(Tiny(), card(), *pair, tmp_path / 'mask.tif', progress=False)
+    assert not (tmp_path / 'mask.tif').exists()
+
+
+@pytest.mark.parametrize('which', range(4))
+def test_a_name_that_gdal_cannot_take_is_told(card, pair, tmp_path, which):
+    paths = [*pair, tmp_path / 'mask.tif', tmp_path / 'overlay.png']
+    paths[which] = paths[which].with_stem(os.fsdecode(b'\xdf'))
+    with pytest.raises(DataError, match=r'\\udcdf.* is no UTF-8, which large images need'):
+        segment_tiles(Tiny(), card(), *paths, progress=False)
 
 
 @pytest.mark.parametrize(('path', 'said'), [
