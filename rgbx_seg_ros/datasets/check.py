@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
+from rgbx_seg_ros.datasets.survey import label_counts, Survey, x_form
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import write_image
 from tqdm import tqdm
 
 _MOST_PROBLEMS = 20
-_X_TYPES = ('uint8', 'uint16', 'float32')
 _SHEET_ROWS = 8
 _PANEL_WIDTH = 320
 _LINE = 18  # height of a line of text on the sheet, in pixels
@@ -32,6 +32,8 @@ class SplitReport:
     expected: int | None
     """Pairs as published; None where that is not known."""
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What may be as it should, or not."""
     data: PairedDataset | None = None
     """None where the files of the split are not complete."""
     pairs: int = 0
@@ -65,7 +67,7 @@ def check(name: str, root: Path, split: str | None = None) -> list[SplitReport]:
     Read every pair of the data set `name` below `root`, or those of one split.
 
     What is wrong stands in the reports: a missing or unreadable file, a number or size that is
-    not the published one, a class id that must not occur.
+    not the published one, a class id that must not occur, and what `Survey` finds.
     """
     published = DATASETS[name].splits_in(root)
     known = {}  # the splits of one data set may overlap
@@ -88,14 +90,15 @@ def _check_split(name, root, split, expected, known, pool):
     found = tqdm(pool.map(lambda i: _look(data, i), missing), total=len(missing), unit='pair',
                  desc=split, leave=False, disable=None)
     known.update(zip([_key(data, i) for i in missing], found, strict=True))
-    odd = []
+    odd, survey = [], Survey()
     for i in range(len(data)):
         found = known[_key(data, i)]
         if isinstance(found, DataError):
             report.problems.append(str(found))
             continue
-        size, form, counts = found
+        size, form, x, counts = found
         report.frames[form] += 1
+        survey.add_counted(data.names[i], x, counts)
         if counts is not None:
             report.labelled += 1
             report.counts[data.names[i]] = counts
@@ -105,6 +108,8 @@ def _check_split(name, root, split, expected, known, pool):
         report.problems.append(
             f'{len(odd)} of {len(data)} frames are not {data.SIZE[1]}x{data.SIZE[0]} as '
             f'published, such as {odd[0][0]!r} with {odd[0][1][1]}x{odd[0][1][0]}')
+    report.problems += survey.faults(data)
+    report.remarks += survey.remarks(data)
     return report
 
 
@@ -113,20 +118,14 @@ def _key(data, index):
 
 
 def _look(data, index):
-    """Return size, form and counts of a pair, or what is wrong with it."""
+    """Return size, form, form of X and counts of a pair, or what is wrong with it."""
     try:
         sample = data[index]
     except DataError as error:
         return error
-    size, x = sample.rgb.shape[:2], sample.x
-    if x.dtype.name not in _X_TYPES:
-        return DataError(f'{str(data.files(sample.name).x)!r} is {x.dtype}, a network takes '
-                         f'{", ".join(_X_TYPES)}')
-    channels = f' x{x.shape[2]}' if x.ndim == 3 else ''
-    form = (f'RGB {size[1]}x{size[0]}, X {x.shape[1]}x{x.shape[0]} {x.dtype}{channels}')
-    counts = (None if sample.label is None
-              else np.bincount(sample.label.ravel(), minlength=256))
-    return size, form, counts
+    size, x = sample.rgb.shape[:2], x_form(sample.x)
+    form = f'RGB {size[1]}x{size[0]}, X {sample.x.shape[1]}x{sample.x.shape[0]} {x}'
+    return size, form, x, label_counts(sample.label)
 
 
 def text(reports: list[SplitReport]) -> str:
@@ -141,6 +140,8 @@ def text(reports: list[SplitReport]) -> str:
         rest = sum(report.frames.values()) - sum(count for _, count in forms)
         lines += [f'    {rest} of other sizes'] if rest else []
     lines += _histogram([report for report in reports if report.counts])
+    lines += [f'  {_title(report)}, to look at: {remark}' for report in reports
+              for remark in report.remarks]
     problems = [f'{_title(report)}: {problem}' for report in reports
                 for problem in report.problems]
     lines += [f'  {problem}' for problem in problems[:_MOST_PROBLEMS]]
@@ -263,6 +264,8 @@ def _line(words, width, color=None):
         cv2.rectangle(line, (4, 3), (16, _LINE - 4), color, -1)
         cv2.rectangle(line, (4, 3), (16, _LINE - 4), (128, 128, 128), 1)
         left = 22
+    # cv2 has no other letters, and dies of a name that is no text.
+    words = words.encode('ascii', 'backslashreplace').decode()
     cv2.putText(line, words, (left, _LINE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1,
                 cv2.LINE_AA)
     return line

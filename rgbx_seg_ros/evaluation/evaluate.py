@@ -23,6 +23,7 @@ from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
+from rgbx_seg_ros.datasets.survey import Survey
 from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
@@ -130,6 +131,8 @@ class Evaluation:
     parts: dict[str, Part]
     """'all', then 'day' and 'night' where the names of the frames tell."""
     frames: list[FrameScore]
+    remarks: tuple[str, ...] = ()
+    """What the labels and frames make of the scores, as `Survey` tells it."""
 
     def means(self, part: str = 'all') -> dict[str, float]:
         """Return the protocol's mean of each score of the classes."""
@@ -202,12 +205,14 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     _check_classes(data, card)
     light = lights(data.names)
     parts = {name: Part(len(card.labels)) for name in sorted(set(light.values())) or ['all']}
-    frames, error = [], None
+    frames, survey, error = [], Survey(), None
     indices = tqdm(range(processes.rank, len(data), processes.count), unit='pair',
                    disable=None if processes.is_first else True)
     try:
         for index in indices:
-            sample = _prepared(data[index], protocol, card)
+            sample = data[index]
+            survey.add(sample)
+            sample = _prepared(sample, protocol, card)
             started = time.perf_counter()
             mask, confidence = _segment(segmenter, protocol, sample, sensors)
             ms = 1e3 * (time.perf_counter() - started)
@@ -222,14 +227,16 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
                 gallery.add(sample, score, mask)
     except RgbxSegError as cause:
         error = cause
-    frames = _gathered(processes, parts, frames, gallery, error)
+    frames = _gathered(processes, parts, frames, gallery, survey, error)
     whole = Part(len(card.labels))
     for part in parts.values():
         whole.add(part)
+    remarks = *survey.faults(data), *survey.remarks(data, card.labels)
     if not whole.counts[1:].any():
-        raise DataError(f'{str(data.root)!r} has neither label/ nor boxes/: nothing to score '
-                        'against')
-    return Evaluation(card.labels, protocol, {'all': whole, **parts} if light else parts, frames)
+        raise DataError('; '.join((f'{str(data.root)!r} has neither label/ nor boxes/ for its '
+                                   'frames: nothing to score against', *remarks)))
+    return Evaluation(card.labels, protocol, {'all': whole, **parts} if light else parts, frames,
+                      remarks)
 
 
 def lights(names) -> dict[str, str]:
@@ -326,13 +333,13 @@ def _check_classes(data, card):
                           stacklevel=3)
 
 
-def _gathered(processes, parts, frames, gallery, error):
+def _gathered(processes, parts, frames, gallery, survey, error):
     """
-    Add up the parts of all processes in place, merge the galleries, return all frames in order.
+    Add up the parts and surveys of all processes in place, merge the galleries, return all frames.
 
     Raise the first error of any of them in all of them, so that none waits for the others.
     """
-    collected = [(frames, gallery, error)] * processes.count
+    collected = [(frames, gallery, survey, error)] * processes.count
     if processes.count > 1:
         distributed.all_gather_object(collected, collected[0])
     for *_, failed in collected:
@@ -342,7 +349,10 @@ def _gathered(processes, parts, frames, gallery, error):
         for array in part.arrays():
             array[...] = processes.sum(torch.from_numpy(array)).cpu().numpy()
     if gallery is not None:
-        gallery.replace_by(theirs for _, theirs, _ in collected)
+        gallery.replace_by(theirs for _, theirs, *_ in collected)
+    for rank, (_, _, theirs, _) in enumerate(collected):
+        if rank != processes.rank:
+            survey.merge(theirs)
     return sorted(frame for theirs, *_ in collected for frame in theirs)
 
 
@@ -403,6 +413,8 @@ def _run(args, processes):
     without = f' without {args.lost}' if args.lost else ''
     print(f'{segmenter.card.name}{without} on {len(data)} pairs, percent')
     print(scores)
+    for remark in scores.remarks:
+        warnings.warn(remark, stacklevel=2)
     if not (args.json or args.report):
         return
     facts = {

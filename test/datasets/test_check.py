@@ -3,6 +3,7 @@
 """`rgbx-seg data check`: what it tells of a whole data set, and of one that is not."""
 
 import argparse
+import os
 import re
 
 import cv2
@@ -12,6 +13,7 @@ from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.datasets.check import _chosen, add_arguments, check, main, sheet, text
 from rgbx_seg_ros.errors import DataError
 from support.dataset_trees import SIZE, TREES, write
+from support.picture_files import encode, tiff, turned
 
 
 @pytest.fixture
@@ -92,6 +94,84 @@ def test_every_file_that_is_wrong_is_told_and_the_others_are_counted(whole, caps
     assert out.splitlines()[-1] == 'not whole: 3 problems'
 
 
+BAD = {
+    'rgb/a0.png': (encode('.png', np.zeros(SIZE, np.uint8))[:-20], 'the PNG is truncated'),
+    'thermal/a1.png': (b'', 'it is empty'),
+    'label/a2.png': (encode('.jpg', np.zeros(SIZE, np.uint8)), 'compressed with loss'),
+    'thermal/a3.png': (tiff(np.zeros(SIZE, np.uint8), _256=60_000, _257=60_000),
+                       'it has 60000x60000 pixels'),
+    'rgb/a4.png': (turned('.jpg', np.zeros((*SIZE, 3), np.uint8)), 'EXIF orientation 6'),
+    'thermal/a5.png': (tiff(np.zeros((*SIZE, 3))), 'float64|of a sort that cv2 lacks'),
+}
+
+
+def test_every_kind_of_bad_file_is_told_by_its_name(tmp_path, write_frames, capsys):
+    root = write_frames(tmp_path / 'data', 8, SIZE)
+    for name, (content, _) in BAD.items():
+        (root / name).write_bytes(content)
+    assert run(root, '--dataset', 'folder') == 1
+    out = capsys.readouterr().out
+    for name, (_, why) in BAD.items():
+        assert re.search(f"^  all: .*{name}'.*({why})", out, re.MULTILINE), name
+    assert '    2 x RGB 48x32, X 48x32 uint8\n' in out
+    assert out.splitlines()[-1] == f'not whole: {len(BAD)} problems'
+
+
+def binary(root):
+    for path in (root / 'label').iterdir():
+        write(path, 255 * np.uint8(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0))
+
+
+def suffixed(root):
+    for path in (root / 'label').iterdir():
+        path.rename(path.with_stem(f'{path.stem}_mask'))
+
+
+def one_suffixed(root):
+    (root / 'label' / 'a1.png').rename(root / 'label' / 'a1_mask.png')
+
+
+def one_deep(root):
+    write(root / 'thermal' / 'a1.png', np.zeros(SIZE, np.uint16))
+
+
+@pytest.mark.parametrize(('change', 'problem'), [
+    (binary, 'the labels hold nothing but class 0 and 255, which means unlabeled'),
+    (suffixed, "label' holds 4 images, and none has the name of a frame"),
+    (one_suffixed, "1 images of label/ belong to no frame: 'a1_mask.png'"),
+    (one_deep, "X of 3 frames is of uint8, that of 1 is not: '.*thermal/a1.png' of uint16"),
+])
+def test_what_shows_only_of_all_frames_together_is_a_problem(tmp_path, write_frames, capsys,
+                                                             change, problem):
+    root = write_frames(tmp_path / 'data', 4, SIZE)
+    assert run(root, '--dataset', 'folder') == 0
+    change(root)
+    assert run(root, '--dataset', 'folder') == 1
+    out = capsys.readouterr().out
+    assert re.search(f'^  all: .*{problem}', out, re.MULTILINE)
+    assert out.splitlines()[-1] == 'not whole: 1 problem'
+
+
+def test_what_may_be_as_it_should_is_told_and_is_no_problem(whole, capsys):
+    root, expected = whole('pst900')
+    for name, one in expected['train'].items():
+        write(root / 'train' / 'labels' / f'{name}.png', np.where(one.label == 3, 0, one.label))
+    assert run(root, '--dataset', 'pst900') == 0
+    out = capsys.readouterr().out
+    assert "\n  train, to look at: no label has a pixel of 'hand_drill'\n" in out
+    assert out.count('to look at') == 1 and out.splitlines()[-1] == 'whole'
+
+
+def test_a_sheet_shows_frames_whose_names_are_no_text(tmp_path, capsys):
+    """Of such letters cv2 dies."""
+    TREES['folder'](tmp_path)
+    for kind in ('rgb', 'thermal', 'label'):
+        (tmp_path / kind / 'a0.png').rename(tmp_path / kind / os.fsdecode(b'Stra\xdfe.png'))
+    picture = tmp_path / 'sheet.png'
+    assert run(tmp_path, '--dataset', 'folder', '--sheet', picture) == 0
+    assert cv2.imread(str(picture)).shape[1] == 960
+
+
 def test_x_that_no_network_takes_is_told(tmp_path):
     TREES['folder'](tmp_path)
     (tmp_path / 'thermal' / 'a1.png').unlink()
@@ -108,7 +188,7 @@ def test_many_problems_are_cut_short_but_counted(tmp_path):
             (tmp_path / kind / f'b{i}.png').write_bytes(b'')
     lines = text(check('folder', tmp_path)).splitlines()
     assert lines[-2:] == ['  and 10 more', 'not whole: 30 problems']
-    assert sum('it is not an image' in line for line in lines) == 20
+    assert sum('it is empty' in line for line in lines) == 20
 
 
 def test_one_split_can_be_looked_at_alone(whole, capsys):

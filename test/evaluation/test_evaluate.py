@@ -118,6 +118,56 @@ def test_nothing_to_score_against_is_told(data, segmenter):
         evaluate(segmenter, FolderDataset(data))
 
 
+def test_boxes_of_other_names_are_told_where_there_is_nothing_to_score(data, segmenter):
+    write_boxes(data, 'a0_boxes', (2, 0.5, 0.5, 0.5, 1.0))
+    for path in (data / 'label').iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="against; 1 files of boxes/ belong to no frame: 'a0_"):
+        evaluate(segmenter, FolderDataset(data))
+
+
+def test_labels_that_mean_little_are_told_with_the_scores(data, tiny_card, command, monkeypatch):
+    told = []
+    monkeypatch.setattr('warnings.warn', lambda text, **_: told.append(text))
+    arguments = 'evaluate', '--model', tiny_card, '--data', data, '--device', 'cpu'
+    assert command(*arguments)[0] == 0
+    assert told == ["no label has a pixel of 'car'"]
+    for path in (data / 'label').iterdir():
+        cv2.imwrite(str(path), 255 * np.uint8(cv2.imread(str(path), -1) > 0))
+    cv2.imwrite(str(data / 'thermal' / 'a1.png'), np.zeros(SIZE, np.uint16))
+    del told[:]
+    code, out, _ = command(*arguments)
+    assert code == 0 and out.startswith('tiny on 3 pairs')
+    one_class, odd, absent = told
+    assert 'the labels hold nothing but class 0 and 255' in one_class
+    assert 'that of 1 is not: ' in odd and "a1.png' of uint16" in odd
+    assert absent == "no label has a pixel of 'car', 'person'"
+    for path in (data / 'label').iterdir():
+        path.rename(path.with_stem(f'{path.stem}_mask'))
+    code, _, err = command(*arguments)
+    assert code == 2 and "named as 'a0_mask', the frames as 'a0'" in err
+
+
+def test_what_a_protocol_leaves_out_is_in_the_labels_all_the_same(data, segmenter):
+    """At the borders of a protocol stands 255, which the files do not hold."""
+    for path in (data / 'label').iterdir():
+        cv2.imwrite(str(path), np.zeros(SIZE, np.uint8))
+    protocol = Protocol('', border_px=2)
+    remarks = evaluate(segmenter, FolderDataset(data), protocol=protocol).remarks
+    assert remarks == ("no label has a pixel of 'car', 'person'",)
+
+
+def test_frames_may_have_names_that_are_no_text(data, tiny_card, tmp_path, command):
+    name = os.fsdecode(b'Stra\xdfe')
+    rename(data, a0=name)
+    page, scores = tmp_path / 'r.html', tmp_path / 'r.json'
+    code, _, _ = command('evaluate', '--model', tiny_card, '--data', data, '--device', 'cpu',
+                         '--report', page, '--json', scores)
+    assert code == 0
+    assert 'Stra\\udcdfe' in page.read_text(encoding='utf-8')
+    assert name in [frame['name'] for frame in json.loads(scores.read_text())['frames']]
+
+
 def test_a_box_or_a_label_of_a_class_that_the_model_lacks_names_the_frame(data, segmenter):
     write_boxes(data, 'a1', (7, 0.5, 0.5, 0.1, 0.1))
     with pytest.raises(DataError, match=r"frame 'a1' has a box of class 7, allowed are 0\.\.2"):
@@ -389,6 +439,9 @@ def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames
     data = write_frames(tmp_path / 'data', 5)
     rename(data, a0='001D', a1='002N', a2='003N', a3='004D', a4='005N')
     write_boxes(data, '002N', (1, 0.5, 0.5, 0.5, 0.5), (2, 0.5, 0.5, 0.5, 0.5))
+    label = cv2.imread(str(data / 'label' / '002N.png'), -1)
+    label[:5] = 1  # a class in the share of the second process alone
+    cv2.imwrite(str(data / 'label' / '002N.png'), label)
     found = []
     for processes in (1, 2):
         out = tmp_path / f'{processes}.json'
@@ -396,6 +449,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames
                                '--report', tmp_path / f'{processes}.html')
         assert result.returncode == 0, result.stderr
         assert result.stdout.count('pixel accuracy') == 3  # one of them speaks
+        assert 'no label has' not in result.stderr
         found.append(json.loads(out.read_text()))
     assert [one.pop('processes') for one in found] == [1, 2]
     for one in found:
