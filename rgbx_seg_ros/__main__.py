@@ -61,6 +61,8 @@ def parse(arguments):
 def main():
     """Run the command; return 0, or 2 with one line on stderr for an error a user can mend."""
     warnings.formatwarning = lambda message, *_: f'rgbx-seg: warning: {message}\n'
+    # Names of files need not be text, and not every terminal has all letters.
+    sys.stdout.reconfigure(errors='backslashreplace')
     try:
         try:
             return _run(sys.argv[1:])

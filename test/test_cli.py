@@ -51,6 +51,17 @@ def test_what_needs_no_network_does_not_wait_for_torch(arguments):
     assert out.endswith('False False\n')
 
 
+@pytest.mark.parametrize('encoding', ['ascii:strict', 'latin-1:strict', 'utf-8:strict'])
+def test_a_terminal_that_cannot_show_a_name_is_no_reason_to_fail(encoding, tmp_path):
+    for name in (os.fsdecode(b'Stra\xdfe'), '\N{SNOWMAN}', '\xe9'):
+        (tmp_path / name).mkdir()
+    process = start('-m', 'rgbx_seg_ros', 'data', 'check', str(tmp_path), '--dataset', 'folder',
+                    env={**os.environ, 'PYTHONIOENCODING': encoding}, errors='replace')
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, '')
+    assert 'Stra' in out and out.endswith('not whole: 1 problem\n')
+
+
 def test_the_version_is_that_of_the_package(command):
     assert command('--version') == (0, f'rgbx-seg {__version__}\n', '')
 
@@ -96,7 +107,7 @@ def places(tmp_path, write_frames, write_card):
     ('predict NONE X -m CARD', 'No such file'),
     ('predict RGB DATA -m CARD', 'Is a directory'),
     ('predict RGB X -m CARD --device gpu', "device is 'gpu', allowed are"),
-    ('predict RGB X -m CARD --device cpu -o NONE/o.png', 'No such file'),
+    ('predict RGB X -m CARD --device cpu -o NONE/o.png', 'its folder does not exist'),
     ('evaluate --model CARD --data NONE', 'is not a folder'),
     ('evaluate --model nothing --data DATA', "'nothing' is unknown"),
     ('train NONE --data DATA --out OUT', 'No such file'),

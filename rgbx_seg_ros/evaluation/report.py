@@ -128,7 +128,7 @@ def provenance(segmenter: Segmenter, data: Path, listing: Iterable[str]) -> dict
     card = segmenter.card
     files = [card.folder / f'{card.name}{ending}' for ending in ('.yaml', '.yml')]
     found = next((path for path in files if path.is_file()), None)
-    text = '\n'.join(listing)
+    listed = '\n'.join(listing).encode('utf-8', 'surrogateescape')
     return {
         'command': shlex.join(['rgbx-seg', *sys.argv[1:]]),
         'model': card.name,
@@ -136,8 +136,7 @@ def provenance(segmenter: Segmenter, data: Path, listing: Iterable[str]) -> dict
         'weights': str(card.weights_path or 'none, they are random'),
         'weights sha256': sha256(card.weights_path) if card.weights_path else 'none',
         'data': str(data.resolve()),
-        'data listing sha256': hashlib.sha256(
-            text.encode(errors='surrogateescape')).hexdigest(),
+        'data listing sha256': hashlib.sha256(listed).hexdigest(),
         'device': segmenter.engine.device,
         'versions': f'rgbx_seg_ros {__version__}, torch {torch.__version__}, '
                     f'numpy {np.__version__}, opencv {cv2.__version__}, '

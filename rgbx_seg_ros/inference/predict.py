@@ -8,9 +8,12 @@ import time
 
 import numpy as np
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import check_output
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
+
+_LOSSLESS = ('.png', '.tif', '.tiff', '.bmp')
 
 
 def add_arguments(parser):
@@ -31,8 +34,11 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    if args.mask and args.mask.suffix.lower() in ('.jpg', '.jpeg', '.webp'):
-        raise DataError(f'mask {str(args.mask)!r}: that format changes class ids, use .png')
+    for path in filter(None, (args.out, args.mask, args.fused)):
+        check_output(path, (args.rgb, args.x))
+    if args.mask and args.mask.suffix.lower() not in _LOSSLESS:
+        raise DataError(f'mask {str(args.mask)!r}: allowed endings are {", ".join(_LOSSLESS)}, '
+                        'other formats may change class ids')
     segmenter = Segmenter.from_card(args.model, device=args.device)
     if args.fused and not segmenter.fuses:
         raise DataError(f'the network {segmenter.card.network!r} makes no fused image: leave out '
