@@ -22,6 +22,7 @@ ROOMS = {
     'files': set(),
     'resources': set(),
     'sensors': set(),
+    'subprocesses': set(),
     'allocator': set(),
     'pictures': {'cv2', 'numpy'},
     'distributed': {'torch'},
@@ -193,7 +194,7 @@ def test_every_room_exists():
 PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 AT_THE_ROOT = {
     '', '__main__', 'allocator', 'distributed', 'errors', 'fields', 'files',
-    'pictures', 'resources', 'sensors'}
+    'pictures', 'resources', 'sensors', 'subprocesses'}
 
 
 def uses():

@@ -47,6 +47,7 @@ from rgbx_seg_ros.files import write_json
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir
+from rgbx_seg_ros.subprocesses import python_command
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -103,13 +104,13 @@ def measure(settings: Settings, tell=lambda text: None) -> Result:
 
 
 class _Process:
-    """A module in a process of its own; what it says is kept for an error."""
+    """A function in a process of its own; what it says is kept for an error."""
 
     def __init__(self, name, log, command, environment, **pipes):
         self.name, self._log = name, log
         with log.open('wb') as file:
             self.popen = subprocess.Popen(
-                [sys.executable, '-m', *command], env=environment, stderr=file,
+                python_command(*command), env=environment, stderr=file,
                 **{'stdin': subprocess.DEVNULL, 'stdout': file, **pipes})
 
     def check(self):
@@ -178,8 +179,8 @@ class _Bench:
         self._space, domain = f'rgbx_seg_benchmark_{os.getpid()}', 1 + os.getpid() % 100
         self._folder, self._environment = folder, {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
         self._cameras = self._start(
-            stack, 'cameras', 'rgbx_seg_ros.benchmark.live', folder / 'bag', self._space,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack, 'cameras', 'rgbx_seg_ros.benchmark.live:be_cameras', folder / 'bag',
+            self._space, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         context = rclpy.Context()
         rclpy.init(args=[], context=context, domain_id=domain,
                    signal_handler_options=rclpy.SignalHandlerOptions.NO)
@@ -196,8 +197,8 @@ class _Bench:
         self.frames = self._answer(_START_S)
 
     def _start(self, stack, name, *command, **pipes):
-        process = _Process(name, self._folder / f'{name}.log', list(map(str, command)),
-                           self._environment, **pipes)
+        process = _Process(name, self._folder / f'{name}.log', command, self._environment,
+                           **pipes)
         stack.callback(process.stop)
         return process
 
@@ -261,8 +262,8 @@ class _Bench:
         settings, start = self._settings, time.monotonic()
         limits = ('max_age_ms', 'health.dead_ms')
         self._node = self._start(
-            self._stack, 'node', 'rgbx_seg_ros.node.node', '--ros-args', '--log-level', 'warn',
-            '-r', f'__ns:=/{self._space}', '-p', f'model:={settings.model}',
+            self._stack, 'node', 'rgbx_seg_ros.node.node:main', '--ros-args',
+            '--log-level', 'warn', '-r', f'__ns:=/{self._space}', '-p', f'model:={settings.model}',
             '-p', f'engine:={settings.engine}', '-p', f'device:={settings.device}',
             # A slow model shall be measured as well, pauses between two runs are no failure of a
             # camera, and neither are the same few frames over and over.
@@ -334,12 +335,14 @@ def _pairs(bag):
     return list(zip(found[RGB_TOPIC], found[X_TOPIC], strict=True))
 
 
-def be_cameras(bag: str, namespace: str) -> None:
+def be_cameras() -> None:
     """
-    Be both cameras: for each `[rate_hz, pairs]` on stdin send so many pairs of `bag`.
+    Be both cameras: for each `[rate_hz, pairs]` on stdin send so many pairs of a bag.
 
-    The stamps go to stdout; before the first, what the frames are. It ends when stdin does.
+    The stamps go to stdout; before the first, what the frames are. It ends when stdin does. The
+    command line names the bag and the namespace.
     """
+    _, bag, namespace = sys.argv
     # The terminal's Ctrl-C reaches this process as well, but its parent ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
@@ -376,7 +379,3 @@ def _wait(seconds):
 
 def _say(answer):
     print(json.dumps(answer), flush=True)
-
-
-if __name__ == '__main__':
-    be_cameras(*sys.argv[1:])

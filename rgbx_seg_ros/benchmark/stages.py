@@ -7,12 +7,13 @@ Both are measured apart from the latency: the former with marks between the part
 latter in a process of its own.
 """
 
-import concurrent.futures
-from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import itertools
-import multiprocessing
+import os
 from pathlib import Path
+import pickle
+import subprocess
+import sys
 import time
 from typing import NamedTuple
 import warnings
@@ -20,6 +21,7 @@ import warnings
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.subprocesses import python_command
 import torch
 
 
@@ -107,14 +109,30 @@ def measure_footprint(segment_all, device: torch.device, *arguments) -> Footprin
     `segment_all` is a function of a module, which opens a model and segments frames. Return None
     where the system does not tell, and with a warning where the process has died.
     """
-    spawn = multiprocessing.get_context('spawn')
-    try:
-        with concurrent.futures.ProcessPoolExecutor(1, spawn) as process:
-            return process.submit(_footprint, segment_all, device, arguments).result()
-    except BrokenProcessPool:
+    # Not by multiprocessing, whose Python looks in the working folder for multiprocessing itself.
+    process = subprocess.run(
+        python_command('rgbx_seg_ros.benchmark.stages:tell_footprint'), stdout=subprocess.PIPE,
+        input=pickle.dumps((segment_all, device, arguments)))
+    if process.returncode:
         warnings.warn('a process was killed while its memory was measured: it may be too large '
                       'for this machine', stacklevel=2)
         return None
+    footprint, error = pickle.loads(process.stdout)
+    if error is not None:
+        raise error
+    return footprint
+
+
+def tell_footprint() -> None:
+    """Measure what stdin describes and tell it, or an error, on stdout, in a new process."""
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), 'wb')
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # for what else has something to say
+    try:
+        result = _footprint(*pickle.load(sys.stdin.buffer)), None
+    except Exception as error:  # noqa: BLE001 the first process raises it
+        result = None, error
+    with answer:
+        pickle.dump(result, answer)
 
 
 def _footprint(segment_all, device, arguments):

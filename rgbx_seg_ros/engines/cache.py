@@ -24,13 +24,14 @@ import tempfile
 import time
 
 import rgbx_seg_ros
-from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.cards.card import Card, user_models_dir
 from rgbx_seg_ros.engines.compiled_files import write_compiled
 from rgbx_seg_ros.engines.model_files import card_text, FrameKind, weights_checksum
 from rgbx_seg_ros.engines.onnx_files import write_onnx
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import CardError, EngineError, RgbxSegError
 from rgbx_seg_ros.fields import from_mapping
+from rgbx_seg_ros.subprocesses import python_command
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
 import yaml
@@ -40,7 +41,6 @@ ONNX, COMPILED = '.onnx', '.pt2'
 UNUSED_DAYS = 30
 """After which a file is removed, when another one is made."""
 
-_BUILD = 'from rgbx_seg_ros.engines.cache import main; main()'
 _NICENESS = 10
 
 
@@ -103,11 +103,12 @@ def _checksum_line(path, named):
 def start_build(card: Card, kind: FrameKind, path: Path, **options) -> subprocess.Popen:
     """Start the process that makes the file `path`, see `build`; see `wait_for` and `end`."""
     process = subprocess.Popen(
-        [sys.executable, '-c', _BUILD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, env={
+        python_command('rgbx_seg_ros.engines.cache:main'), stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # PyTorch's compiler starts Python as well, in the folder that it is in.
+        cwd='/', env={
             **os.environ,
-            'PYTHONPATH': os.pathsep.join(filter(None, (
-                str(Path(rgbx_seg_ros.__file__).parents[1]), os.environ.get('PYTHONPATH')))),
+            'RGBX_SEG_MODELS': str(user_models_dir().absolute()),
             'OMP_NUM_THREADS': '1',
             'TORCHINDUCTOR_COMPILE_THREADS': '1',
             'CUDA_VISIBLE_DEVICES': '',
@@ -115,7 +116,7 @@ def start_build(card: Card, kind: FrameKind, path: Path, **options) -> subproces
     with contextlib.suppress(BrokenPipeError):  # it has died, and wait_for will say of what
         process.stdin.write(json.dumps({
             'card': card_text(card), 'folder': str(card.folder.absolute()), 'kind': kind,
-            'path': str(path), 'options': options}))
+            'path': str(path.absolute()), 'options': options}))
         process.stdin.flush()
     return process
 

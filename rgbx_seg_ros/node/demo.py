@@ -14,7 +14,6 @@ import os
 from pathlib import Path
 import signal
 import subprocess
-import sys
 from tempfile import TemporaryDirectory
 import time
 
@@ -33,6 +32,7 @@ from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir
+from rgbx_seg_ros.subprocesses import python_command
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
@@ -156,10 +156,11 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
     log = out / 'node.log'
     with log.open('w', encoding='utf-8') as file:
         node = subprocess.Popen(
-            [sys.executable, '-m', 'rgbx_seg_ros.node.node', '--ros-args',
-             '-p', f'model:={model}', '-p', f'device:={device}',
-             # A large model on a slow machine is late, and shall be seen nevertheless.
-             '-p', 'max_age_ms:=600000.0', '-p', 'health.dead_ms:=600000.0'],
+            python_command(
+                'rgbx_seg_ros.node.node:main', '--ros-args',
+                '-p', f'model:={model}', '-p', f'device:={device}',
+                # A large model on a slow machine is late, and shall be seen nevertheless.
+                '-p', 'max_age_ms:=600000.0', '-p', 'health.dead_ms:=600000.0'),
             stdout=file, stderr=subprocess.STDOUT)
     try:
         ready = stage.wait(lambda: stage.connected() or node.poll() is not None, _START_S)

@@ -47,7 +47,7 @@ def at_the_first_run(action):
     def tell(text):
         if 'Hz' in text and not done:
             done.append(text)
-            action(processes()['rgbx_seg_ros.node.node'])
+            action(processes()['rgbx_seg_ros.node.node:main'])
     done = []
     return tell
 
