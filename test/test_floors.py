@@ -23,6 +23,7 @@ ROOMS = {
     'resources': set(),
     'sensors': set(),
     'subprocesses': set(),
+    'cpu': set(),
     'allocator': set(),
     'pictures': {'cv2', 'numpy'},
     'distributed': {'torch'},
@@ -193,8 +194,8 @@ def test_every_room_exists():
 
 PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 AT_THE_ROOT = {
-    '', '__main__', 'allocator', 'distributed', 'errors', 'fields', 'files',
-    'pictures', 'resources', 'sensors', 'subprocesses'}
+    '', '__main__', 'allocator', 'cpu', 'distributed', 'errors', 'fields', 'files', 'pictures',
+    'resources', 'sensors', 'subprocesses'}
 
 
 def uses():

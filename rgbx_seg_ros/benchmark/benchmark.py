@@ -29,6 +29,7 @@ from rgbx_seg_ros.benchmark.roofline import count_macs, Peaks
 from rgbx_seg_ros.benchmark.stages import Footprint, measure_footprint, Stages, time_stages
 from rgbx_seg_ros.cards.card import Card, load_card, RgbInput, Weights, XInput
 from rgbx_seg_ros.cards.labels import LabelClass
+from rgbx_seg_ros.cpu import find_cpu
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
@@ -239,7 +240,7 @@ class Comparison:
             versions['onnxruntime'] = sys.modules['onnxruntime'].__version__
         return {
             'command': shlex.join(['rgbx-seg', *sys.argv[1:]]), 'versions': versions,
-            'platform': platform.platform(), 'cpu': cpu_name(), 'cores': os.cpu_count(),
+            'platform': platform.platform(), 'cpu': str(find_cpu()), 'cores': os.cpu_count(),
             'threads': torch.get_num_threads(), 'device': str(self.device),
             'load_1_minute': self.load, 'frames': self.frames, 'frame_kind': str(self.kind),
             'peak_flops': {name_of(kind): rate for kind, rate in self.peaks.flops.items()},
@@ -302,16 +303,6 @@ def _roof_ms(row, peaks, pair):
 def name_of(kind: torch.dtype) -> str:
     """Return the name of a type, such as float32."""
     return str(kind).removeprefix('torch.')
-
-
-def cpu_name() -> str:
-    """Return what Linux calls the processor."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def add_arguments(parser):

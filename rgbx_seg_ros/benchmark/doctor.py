@@ -25,6 +25,7 @@ import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.cards.card import Card, load_card
+from rgbx_seg_ros.cpu import Cpu, find_cpu
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
 
@@ -37,9 +38,9 @@ _WIDTH, _ROS = 80, 'ROS 2'
 _ERROR_LENGTH = 300
 _SHARED_MEMORY = 128 << 20
 """Two processes with the shipped profile of Fast DDS need half of it for their segments."""
-_FLAGS = {'avx2': 'AVX2', 'avx512f': 'AVX-512', 'avx512_vnni': 'VNNI', 'avx_vnni': 'VNNI',
-          'avx512_bf16': 'bfloat16', 'amx_bf16': 'bfloat16 (AMX)', 'asimd': 'NEON',
-          'sve': 'SVE', 'i8mm': 'int8 products', 'bf16': 'bfloat16'}
+FLAGS = {'avx2': 'AVX2', 'avx512f': 'AVX-512', 'avx512_vnni': 'VNNI', 'avx_vnni': 'VNNI',
+         'avx512_bf16': 'bfloat16', 'amx_bf16': 'bfloat16 (AMX)', 'asimd': 'NEON',
+         'sve': 'SVE', 'i8mm': 'int8 products', 'bf16': 'bfloat16'}
 
 
 class Fact(NamedTuple):
@@ -166,9 +167,9 @@ def _line(error):
 def machine() -> Iterator[Fact]:
     """Yield CPU, memory and GPUs."""
     cores = _cores()
-    name, flags = cpu(_read('/proc/cpuinfo'))
-    yield Fact('', 'CPU', ', '.join([name or platform.machine(),
-                                     f'{cores} core{"s" * (cores != 1)}', *flags]))
+    cpu = find_cpu()
+    yield Fact('', 'CPU', ', '.join([str(cpu), f'{cores} core{"s" * (cores != 1)}',
+                                     *features(cpu)]))
     memory = {name: int(kib) * 1024 for name, kib in re.findall(
         r'^(\w+): +(\d+) kB', _read('/proc/meminfo'), re.MULTILINE)}
     if 'MemAvailable' in memory:
@@ -189,12 +190,9 @@ def _read(path):
         return ''  # not Linux
 
 
-def cpu(cpuinfo: str) -> tuple[str, list[str]]:
-    """Return the name of the CPU and what makes networks quick on it, from /proc/cpuinfo."""
-    facts = dict(re.findall(r'^([\w ]+?)\s*: *(.*)$', cpuinfo, re.MULTILINE))
-    flags = set(facts.get('flags', facts.get('Features', '')).split())
-    return facts.get('model name', ''), list(dict.fromkeys(
-        text for flag, text in _FLAGS.items() if flag in flags))
+def features(cpu: Cpu) -> list[str]:
+    """Return what makes networks quick on a processor."""
+    return list(dict.fromkeys(text for flag, text in FLAGS.items() if flag in cpu.flags))
 
 
 def driver() -> str:

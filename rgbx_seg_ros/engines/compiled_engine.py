@@ -2,18 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch, compiled for the processor: in float32, or in bfloat16 if asked for."""
 
-import hashlib
-
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.cpu import find_cpu
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
 from rgbx_seg_ros.engines.cache import COMPILED
 from rgbx_seg_ros.engines.compiled_files import check_compiler, CompiledModel
-from rgbx_seg_ros.engines.torch_engine import (
-    cpu_flags,
-    find_device,
-    TorchBFloat16Engine,
-    TorchEngine,
-)
+from rgbx_seg_ros.engines.torch_engine import find_device, TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import UnavailableError
 import torch
 
@@ -26,8 +20,8 @@ class _Compiler:
     def __init__(self, precision):
         self._precision = str(precision).removeprefix('torch.')
         self.options = {'precision': self._precision, 'threads': torch.get_num_threads()}
-        flags = hashlib.sha256(' '.join(sorted(cpu_flags())).encode()).hexdigest()
-        self.key = f'{self.options} {flags}'
+        cpu = find_cpu()
+        self.key = f'{self.options} {cpu.machine} {cpu.models} {sorted(cpu.flags)}'
 
     def open(self, path, kind, pair, expected):  # noqa: A003
         model = CompiledModel(path, kind)

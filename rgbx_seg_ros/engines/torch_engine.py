@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch: float32 on a CPU or bfloat16 if asked for, float16 on a CUDA device."""
 
-from pathlib import Path
 import re
 import warnings
 
 from rgbx_seg_ros.cards.card import Card
+from rgbx_seg_ros.cpu import find_cpu
 from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
@@ -18,8 +18,8 @@ from rgbx_seg_ros.weights.checkpoint import load_into, load_weights, sha256
 import torch
 from torch import nn
 
-BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16'}
-"""Of a CPU that multiplies bfloat16 faster than float32; without them it is slower."""
+BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}
+"""Of a CPU that multiplies bfloat16 faster than float32, x86 or ARM; others are slower at it."""
 KEPT = 4
 """Kinds of frames whose CUDA graphs are kept."""
 
@@ -125,21 +125,12 @@ class TorchBFloat16Engine(TorchEngine):
     """
 
     def _find_type(self):
-        if self._device.type == 'cpu' and not BFLOAT16_FLAGS & cpu_flags():
-            warnings.warn('this CPU has no instructions for bfloat16 (avx512_bf16, amx_bf16): '
-                          'the engine runs in float32', stacklevel=3)
+        if self._device.type == 'cpu' and not BFLOAT16_FLAGS & find_cpu().flags:
+            warnings.warn('this CPU has no instructions for bfloat16 '
+                          f'({", ".join(sorted(BFLOAT16_FLAGS))}): the engine runs in float32',
+                          stacklevel=3)
             return torch.float32
         return torch.bfloat16
-
-
-def cpu_flags() -> set[str]:
-    """Return what the CPU says it can do, as Linux names it; nothing on other systems."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return set()
-    flags = next((line for line in lines if line.startswith('flags')), ':')
-    return set(flags.partition(':')[2].split())
 
 
 def _card_weights(card):

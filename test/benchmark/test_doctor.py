@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.benchmark import doctor, doctor_engines
 from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.cpu import Cpu
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.cache import cache_dir
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
-from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.engines.torch_engine import BFLOAT16_FLAGS, TorchEngine
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import Golden, save_golden
 import yaml
@@ -271,15 +272,16 @@ def test_onnx_with_a_file_is_tested_and_timed_on_frames_of_its_kind(examined, ca
     assert 'the node makes one' in engine_line(examined()[1], '[--]', 'onnx')
 
 
-X86 = 'processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 avx512f avx512_vnni avx_vnni\n'
-ARM = 'processor\t: 0\nFeatures\t: fp asimd bf16\nCPU part\t: 0xd42\n'
+@pytest.mark.parametrize(('flags', 'found'), [
+    ('fpu avx2 avx512f avx512_vnni avx_vnni', ['AVX2', 'AVX-512', 'VNNI']),
+    ('fp asimd bf16', ['NEON', 'bfloat16']), ('', [])])
+def test_a_cpu_is_told_by_what_makes_networks_quick(flags, found):
+    assert doctor.features(Cpu('x86_64', '', (), frozenset(flags.split()))) == found
 
 
-@pytest.mark.parametrize(('text', 'found'), [
-    (X86, ('A CPU', ['AVX2', 'AVX-512', 'VNNI'])), (ARM, ('', ['NEON', 'bfloat16'])),
-    ('', ('', []))])
-def test_a_cpu_is_told_by_its_name_and_what_makes_networks_quick(text, found):
-    assert doctor.cpu(text) == found
+def test_it_finds_bfloat16_where_the_engine_does():
+    flags = {flag for flag, text in doctor.FLAGS.items() if text.startswith('bfloat16')}
+    assert flags == BFLOAT16_FLAGS
 
 
 @pytest.mark.parametrize(('text', 'version'), [

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.cpu import Cpu
 from rgbx_seg_ros.engines import background, compiled_engine
 from rgbx_seg_ros.engines import cache as engine_cache
 from rgbx_seg_ros.engines.cache import cache_dir, checksum_path
@@ -131,7 +132,8 @@ def test_frames_of_another_kind_never_reach_the_code(cached):
 @needs_compiler
 def test_in_bfloat16_it_agrees_with_pytorch_in_bfloat16(tiny_card, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.cpu_flags', lambda: {'avx512_bf16'})
+    cpu = Cpu('x86_64', 'A CPU', (), frozenset({'avx512_bf16'}))
+    monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.find_cpu', lambda: cpu)
     engine = started(tiny_card, CompiledBFloat16Engine)
     assert engine.settle()
     assert engine.device == 'cpu bfloat16 by PyTorch, compiled'
@@ -164,11 +166,17 @@ def test_code_for_another_processor_or_number_of_threads_is_another_file(monkeyp
 
     keys = {key(), key(), key(torch.bfloat16)}
     assert len(keys) == 2
-    monkeypatch.setattr(compiled_engine, 'cpu_flags', lambda: {'sse2'})
-    keys.add(key())
+    for cpu in (Cpu('x86_64', '', ('model 17',), frozenset({'sse2'})),
+                Cpu('aarch64', '', ('CPU part 0xd0c',), frozenset({'asimd'})),  # Graviton 2
+                Cpu('aarch64', '', ('CPU part 0xd4f',), frozenset({'asimd'})),  # Grace
+                Cpu('aarch64', '', ('CPU part 0xd4f',), frozenset({'asimd', 'bf16'})),
+                Cpu('armv8l', '', ('CPU part 0xd4f',), frozenset({'asimd', 'bf16'}))):
+        monkeypatch.setattr(compiled_engine, 'find_cpu', lambda cpu=cpu: cpu)
+        keys.add(key())
+    assert len(keys) == 7
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 17)
     keys.add(key())
-    assert len(keys) == 4
+    assert len(keys) == 8
 
 
 def test_without_a_compiler_it_is_told_how_to_get_it(tiny_card, monkeypatch):

@@ -5,6 +5,7 @@
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.cpu import Cpu
 from rgbx_seg_ros.engines import ENGINES, open_engine, torch_engine
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
@@ -15,6 +16,10 @@ import torch
 RNG = np.random.default_rng(0)
 PAIR = RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16)
 LIMITS = (100.0, 4000.0)
+
+
+def cpu_with(*flags):
+    return lambda: Cpu('x86_64', 'A CPU', (), frozenset(flags))
 
 
 @pytest.fixture(scope='module')
@@ -58,8 +63,10 @@ def test_the_torch_engine_folds_the_network(tiny_card):
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
 
 
-def test_bfloat16_gives_nearly_the_same_mask_on_a_cpu_that_can(tiny_card, graph, monkeypatch):
-    monkeypatch.setattr(torch_engine, 'cpu_flags', lambda: {'avx2', 'amx_bf16'})
+@pytest.mark.parametrize('flag', ['amx_bf16', 'avx512_bf16', 'bf16'])
+def test_bfloat16_gives_nearly_the_same_mask_on_a_cpu_that_can(
+        flag, tiny_card, graph, monkeypatch):
+    monkeypatch.setattr(torch_engine, 'find_cpu', cpu_with('avx2', flag))
     engine = torch_engine.TorchBFloat16Engine(load_card(tiny_card), 'cpu')
     assert engine.device == 'cpu bfloat16'
     mask, confidence = engine(*PAIR, LIMITS)
@@ -70,23 +77,13 @@ def test_bfloat16_gives_nearly_the_same_mask_on_a_cpu_that_can(tiny_card, graph,
 
 
 def test_bfloat16_falls_back_with_one_line_on_a_cpu_that_cannot(tiny_card, graph, monkeypatch):
-    monkeypatch.setattr(torch_engine, 'cpu_flags', lambda: {'avx2', 'avx512f'})
+    monkeypatch.setattr(torch_engine, 'find_cpu', cpu_with('avx2', 'avx512f'))
     with pytest.warns(UserWarning, match='CPU has no .* bfloat16 .*: .* runs in float32') as said:
         engine = torch_engine.TorchBFloat16Engine(load_card(tiny_card), 'cpu')
     assert len(said) == 1
     assert said[0].filename == __file__
     assert engine.device == 'cpu float32'
     assert np.array_equal(engine(*PAIR, LIMITS)[0], run(graph)[0])
-
-
-def test_the_flags_of_a_cpu_are_words_and_none_where_there_is_no_list(monkeypatch):
-    monkeypatch.setattr(torch_engine.Path, 'read_text', lambda path: 'cpu : x\nflags : a b\n')
-    assert torch_engine.cpu_flags() == {'a', 'b'}
-
-    def missing_list(path):
-        raise FileNotFoundError(path)
-    monkeypatch.setattr(torch_engine.Path, 'read_text', missing_list)
-    assert torch_engine.cpu_flags() == set()
 
 
 @pytest.mark.parametrize('name', ENGINES)
