@@ -19,8 +19,8 @@ from rgbx_seg_ros.sensors import Sensors
 import torch
 from torch import nn
 
-_NEEDED = (2, 6)
-"""The first release of PyTorch with packages."""
+_NEEDED = (2, 8)
+"""The first release of PyTorch whose packages are opened by what `CompiledModel` calls."""
 
 
 class _InBFloat16(nn.Module):
@@ -56,7 +56,7 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
     check_compiler()
     from torch import _inductor
     try:
-        with quiet('torch'), torch.no_grad():  # else the compiler does not freeze the weights
+        with quiet(), torch.no_grad():  # else the compiler does not freeze the weights
             program = trace(graph if precision == 'float32' else _InBFloat16(graph), kind)
             _inductor.aoti_compile_and_package(
                 program, package_path=str(path),
@@ -75,11 +75,12 @@ class CompiledModel:
     """
 
     def __init__(self, path: Path, kind: FrameKind):
-        from torch import _inductor
         self._path, self._kind = Path(path), kind
         try:
-            with quiet('torch'):
-                self._run = _inductor.aoti_load_package(str(path))
+            # Not by torch._inductor.aoti_load_package, which lets a compiler find out what the
+            # processor can do first: for half a minute, with Python in the working folder. Here
+            # the name of the file tells.
+            self._code = torch._C._aoti.AOTIModelPackageLoader(str(path), 'model', False, 1, -1)
         except EXPORT_ERRORS as error:
             raise EngineError(f'PyTorch {torch.__version__} cannot load {str(path)!r}: '
                               f'{_first_line(error)}') from error
@@ -93,7 +94,7 @@ class CompiledModel:
                   torch.tensor([x_limits], dtype=torch.float32),
                   torch.tensor([sensors.present], dtype=torch.float32))
         try:
-            return tuple(output[0].numpy() for output in self._run(*inputs))
+            return tuple(output[0].numpy() for output in self._code.run([*inputs]))
         except EXPORT_ERRORS as error:
             raise EngineError(f'PyTorch fails to run {str(self._path)!r}: '
                               f'{_first_line(error)}') from error

@@ -12,8 +12,8 @@ import dataclasses
 import json
 import logging
 import re
+import threading
 from typing import NamedTuple
-import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
@@ -161,17 +161,23 @@ def trace(graph: nn.Module, kind: FrameKind) -> torch.export.ExportedProgram:
 
 
 @contextlib.contextmanager
-def quiet(name: str):
-    """Keep the remarks that a part of PyTorch, by the name of its logger, has on itself."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet():
+    """Keep the remarks that PyTorch has on itself out of its logs, if they are of this thread."""
+    thread = threading.get_ident()
+
+    def counts(record):
+        return record.thread != thread or record.levelno >= logging.ERROR
+    # Levels of loggers and filters of warnings are those of the process, and other threads have
+    # something to say as well.
+    names = [name for name in logging.root.manager.loggerDict if name.split('.')[0] == 'torch']
+    handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
+    for handler in handlers:
+        handler.addFilter(counts)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
+        yield
     finally:
-        logger.setLevel(before)
+        for handler in handlers:
+            handler.removeFilter(counts)
 
 
 def cannot_export(card: Card, kind: FrameKind, error: Exception) -> EngineError:

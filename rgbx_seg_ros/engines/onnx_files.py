@@ -71,7 +71,7 @@ def write_onnx(network: nn.Module, card: Card, path: Path, kind: FrameKind) -> N
     graph = SegmentationGraph(network, card).eval()
     names = OUTPUTS if graph.network.FUSES else OUTPUTS[:2]
     try:
-        with quiet('torch.onnx'), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 trace(graph, kind), dynamo=True, opset_version=OPSET, verbose=False,
                 optimize=False, input_names=INPUTS, output_names=names)

@@ -23,6 +23,9 @@ BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}
 KEPT = 4
 """Kinds of frames whose CUDA graphs are kept."""
 
+_ON_A_DRIVER = "(CUDA|HIP) initialization|Can't (initialize|get) (NVML|amdsmi)"
+"""How what torch says of a missing or old driver begins."""
+
 
 class TorchEngine(Engine):
     """Runs the graph of a card's model in PyTorch on one device, on CUDA as a CUDA graph."""
@@ -149,10 +152,10 @@ def find_device(name: str) -> torch.device:
     """Return the device auto, cpu, cuda or cuda:N; raise EngineError where there is none."""
     if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', str(name)):
         raise EngineError(f'device is {name!r}, allowed are: auto, cpu, cuda, cuda:N')
-    with warnings.catch_warnings():
-        # Without a driver torch warns at the question itself; the answer says enough.
-        warnings.simplefilter('ignore')
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    # Without a driver torch warns at the question itself; the answer says enough. The filter is
+    # for good: catch_warnings would change what other threads may say in the meantime.
+    warnings.filterwarnings('ignore', _ON_A_DRIVER)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == 'auto':
         return torch.device('cuda' if count else 'cpu')
     device = torch.device(name)

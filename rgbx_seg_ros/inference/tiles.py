@@ -68,9 +68,9 @@ def segment_tiles(
                             f'{", ".join(OUTPUT_ENDINGS)}')
     rasterio = import_rasterio()
     size = card.window.size
+    # For good: catch_warnings would change what other threads may say in the meantime.
+    warnings.filterwarnings('ignore', category=rasterio.errors.NotGeoreferencedWarning)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
         rgb, x = (stack.enter_context(_Source(path)) for path in (rgb_path, x_path))
         _check(rgb, x, size)
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_cache_bytes(rgb, x)))

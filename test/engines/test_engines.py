@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every engine of the registry does, and how it says that it cannot."""
 
+import warnings
+
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
@@ -101,6 +103,17 @@ def test_a_device_that_is_not_here_is_told_so(name, count, device, tiny_card, mo
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
     with pytest.raises(EngineError, match=f"device is '{device}', but .* finds {count} CUDA"):
         open_engine(name, load_card(tiny_card), device)
+
+
+def test_only_what_is_said_of_a_driver_is_not_heard(monkeypatch):
+    def ask():
+        warnings.warn('CUDA initialization: Found no NVIDIA driver on your system.', stacklevel=1)
+        warnings.warn("Can't initialize NVML", stacklevel=1)
+        warnings.warn('what another thread says meanwhile', stacklevel=1)
+    monkeypatch.setattr(torch.cuda, 'is_available', ask)
+    with pytest.warns(UserWarning) as heard:
+        assert torch_engine.find_device('auto').type == 'cpu'
+    assert [str(one.message) for one in heard] == ['what another thread says meanwhile']
 
 
 def test_an_unknown_engine_gets_the_nearest_name(tiny_card):
