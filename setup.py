@@ -51,6 +51,8 @@ setup(
     # The lower ends are what Ubuntu 22.04 has, the oldest system for a supported ROS, except where
     # a line says otherwise. requirements/lock.txt has the versions that are tested together.
     install_requires=[
+        # torch brings it; older ones wait for ever where a file system, such as NFS, cannot lock.
+        'filelock>=3.24.3',
         'Jinja2>=3.0',
         'numpy>=1.21.5',
         'opencv-python-headless>=4.5.4',

@@ -38,7 +38,7 @@ ROOMS = {
     'datasets': {'h5py', 'rasterio', 'scipy', 'tqdm'},
     'bags': {'rosbags'},
     'registration': set(),
-    'engines': set(),
+    'engines': {'filelock'},
     'inference': set(),
     'evaluation': {'jinja2'},
     'export': set(),

@@ -104,7 +104,7 @@ def test_the_changelog_begins_with_this_version():
 def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
     keys = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'numpy': 'python3-numpy',
             'tqdm': 'python3-tqdm', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}
-    from_pip = {'h5py', 'rasterio', 'rosbags', 'safetensors', 'scipy', 'torch'}
+    from_pip = {'filelock', 'h5py', 'rasterio', 'rosbags', 'safetensors', 'scipy', 'torch'}
     needed = imported_libraries(ROOT / NAME) | imported_libraries(ROOT / 'launch')
     named = {tag.text for tag in manifest.iter('exec_depend')}
     missing = {keys.get(name, name) for name in needed - from_pip} - named
@@ -201,6 +201,13 @@ def test_every_python_file_begins_with_the_license_header():
         header = path.read_text(encoding='utf-8').splitlines()[:2]
         assert header == [f'# Copyright 2026 {NAME} contributors',
                           '# SPDX-License-Identifier: Apache-2.0'], path
+
+
+def test_warnings_are_caught_only_where_no_other_thread_may_warn():
+    # catch_warnings changes filters of the whole process: it swallows what other threads say.
+    catching = {path.stem for path in (ROOT / NAME).rglob('*.py')
+                if 'catch_warnings(' in path.read_text(encoding='utf-8')}
+    assert catching == {'doctor', 'doctor_engines'}  # processes of their own
 
 
 def test_the_license_is_the_whole_apache_license():

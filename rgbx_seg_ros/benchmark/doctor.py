@@ -236,15 +236,22 @@ def _trial(trial):
 
 
 def _cache():
-    from rgbx_seg_ros.engines.cache import cache_dir, COMPILED, ONNX
+    from rgbx_seg_ros.engines.cache import cache_dir, check_trusted, COMPILED, ONNX
+    from rgbx_seg_ros.errors import EngineError
     folder, home = cache_dir(), Path(os.path.expanduser('~'))
-    files = [path for path in folder.rglob('*') if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
+    try:
+        check_trusted(folder)
+    except EngineError as error:
+        return Fact(BROKEN, 'engine files', str(error))
+    size = models = 0
+    for path in folder.rglob('*'):
+        with contextlib.suppress(FileNotFoundError):  # a node may be at work
+            size += path.stat().st_size
+            models += path.suffix in (ONNX, COMPILED)
     if folder.is_relative_to(home):
         folder = f'~/{folder.relative_to(home)}'
-    models = sum(path.suffix in (ONNX, COMPILED) for path in files)
-    return Fact('', 'engine files', f'{models} in {folder}, {size:.0f} MB; they may be deleted'
-                if files else f'none in {folder}')
+    return Fact('', 'engine files', f'{models} in {folder}, {size / 1e6:.0f} MB; they may be '
+                'deleted' if models else f'none in {folder}')
 
 
 # What to do

@@ -20,6 +20,7 @@ from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.cache import (
     cached_kinds,
     cached_path,
+    check_trusted,
     discard,
     end,
     is_intact,
@@ -199,6 +200,7 @@ class _Job:
             raise EngineError(f'card {self._card.name!r} has no weights, and random ones would be '
                               'others in the file')
         path = cached_path(self._card, self.kind, self._runtime.key, self._runtime.suffix)
+        check_trusted(path)
         if is_intact(path):
             try:
                 return self._open(path)
@@ -209,6 +211,7 @@ class _Job:
                 raise EngineError('it was stopped')
             self._process = start_build(self._card, self.kind, path, **self._runtime.options)
         wait_for(self._process)
+        check_trusted(path)
         try:
             return self._open(path)
         except EngineError:

@@ -5,24 +5,29 @@ The files that engines have made for themselves, each with its checksum beside i
 
 They are made in a process of their own: an export is minutes of Python, which in the node would
 hold back every callback, and leaves hundreds of megabytes behind. Any number of processes may use
-the folder: one builds at a time, and a file appears whole or not at all.
+the folder: one builds at a time, and a file appears whole or not at all. What lies there runs as
+code, so that nobody else may be able to write there.
 """
 
 import contextlib
 from dataclasses import replace
-import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
+import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
+from filelock import FileLock
 import rgbx_seg_ros
 from rgbx_seg_ros.cards.card import Card, user_models_dir
 from rgbx_seg_ros.engines.compiled_files import write_compiled
@@ -31,6 +36,7 @@ from rgbx_seg_ros.engines.onnx_files import write_onnx
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import CardError, EngineError, RgbxSegError
 from rgbx_seg_ros.fields import from_mapping
+from rgbx_seg_ros.files import appearing
 from rgbx_seg_ros.subprocesses import python_command
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
@@ -41,6 +47,7 @@ ONNX, COMPILED = '.onnx', '.pt2'
 UNUSED_DAYS = 30
 """After which a file is removed, when another one is made."""
 
+_LOCK = '.lock'
 _NICENESS = 10
 
 
@@ -82,11 +89,48 @@ def is_intact(path: Path) -> bool:
     """Return whether a file is there, has its checksum, and so was used now."""
     try:
         intact = checksum_path(path).read_text(encoding='utf-8') == _checksum_line(path, path)
-        if intact:
-            os.utime(path)
-        return intact
     except (OSError, UnicodeDecodeError, RgbxSegError):
         return False
+    if intact:
+        with contextlib.suppress(OSError):  # an image or a folder of root, where nothing is pruned
+            os.utime(path)
+    return intact
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for engines, and those above it, for nobody but this user."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.is_dir():  # the umask may let others write
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def check_trusted(path: Path) -> None:
+    """
+    Raise EngineError where others than this user and root could have put code in the place `path`.
+
+    It is judged as ssh does with its keys: a file or folder and all above it, up to the home
+    folder, by owner and mode. What does not exist does not matter, and in folders such as /tmp
+    nobody can replace what others have.
+    """
+    path, home, open_to_others = path.resolve(), Path.home().resolve(), []
+    for one in (path, *path.parents):
+        try:
+            status = one.stat()
+        except FileNotFoundError:
+            continue
+        if status.st_uid not in (0, os.geteuid()):
+            raise EngineError(
+                f'{str(one)!r} belongs to another user, who could put code there: let '
+                'XDG_CACHE_HOME name a folder of your own')
+        shared = one != path and status.st_mode & stat.S_ISVTX
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not shared:
+            open_to_others.append(one)
+        if one == home:
+            break
+    if open_to_others:
+        raise EngineError(
+            f'{str(path)!r} is code that others could have put there: delete it unless you trust '
+            f'them, then chmod go-w {shlex.join(map(str, open_to_others))}')
 
 
 def discard(path: Path) -> None:
@@ -138,6 +182,8 @@ def end(process: subprocess.Popen) -> None:
 def main() -> None:
     """Make the file that the request on stdin describes: what a build process runs."""
     os.nice(_NICENESS)
+    os.umask(0o077)
+    warnings.simplefilter('ignore')  # PyTorch's remarks on itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('it was stopped'))
     request = json.load(sys.stdin)
     card = from_mapping(Card, yaml.safe_load(request['card']), 'card', CardError)
@@ -157,23 +203,20 @@ def build(card: Card, kind: FrameKind, path: Path, **options) -> None:
     An ONNX file is in float32; a compiled one has the options `precision`, float32 or bfloat16,
     and `threads`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(path.parent):
+    make_folder(path.parent)
+    check_trusted(path)
+    with FileLock(path.with_name(_LOCK)):
         if is_intact(path):
             return
         discard(path)
         _prune(path.parent)
-        part = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
-        try:
+        with appearing(path) as part:
             write = _write_onnx if path.suffix == ONNX else _write_compiled
             write(card, kind, part, **options)
             line = _checksum_line(part, path)
-            os.replace(part, path)
-            # Until the checksum is there, the file counts for nothing.
+        # Until the checksum is there, the file counts for nothing.
+        with appearing(checksum_path(path)) as part:
             part.write_text(line, encoding='utf-8')
-            os.replace(part, checksum_path(path))
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _write_onnx(card, kind, path):
@@ -189,25 +232,22 @@ def _write_compiled(card, kind, path, precision, threads):
         write_compiled(engine(card, 'cpu').graph, card, path, kind, precision, threads)
 
 
-@contextlib.contextmanager
-def _alone_in(folder):
-    """Hold the lock of a folder, which the system takes back from a process that dies."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _prune(folder):
     """Remove what was not used for long, and what a killed build has left."""
     oldest = time.time() - 24 * 3600 * UNUSED_DAYS
     for path in (*folder.glob(f'*{ONNX}'), *folder.glob(f'*{COMPILED}')):
-        if path.stat().st_mtime < oldest:
+        if _used_s(path) < oldest:
             discard(path)
     for made in folder.glob('*.tensorrt'):  # a file that a card names lies elsewhere
-        if not made.with_suffix(ONNX).exists() and made.stat().st_mtime < oldest:
+        if not made.with_suffix(ONNX).exists() and _used_s(made) < oldest:
             shutil.rmtree(made, ignore_errors=True)
     for part in folder.glob('.*.part.*'):  # nobody else is writing: the lock is ours
         part.unlink(missing_ok=True)
+
+
+def _used_s(path):
+    """Return when a file was used last, by st_mtime; inf for one that has just been discarded."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

@@ -10,7 +10,13 @@ import warnings
 
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
-from rgbx_seg_ros.engines.cache import cache_dir, ONNX, tensorrt_path
+from rgbx_seg_ros.engines.cache import (
+    cache_dir,
+    check_trusted,
+    make_folder,
+    ONNX,
+    tensorrt_path,
+)
 from rgbx_seg_ros.engines.onnx_files import CPU, import_onnx, NamedFile, OnnxModel, OPSET
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
@@ -104,7 +110,8 @@ class _Runtime:
             return {}
         if self._is_named(path):  # beside a card there may be no place to write
             path = cache_dir() / f'{path.stem}-{sha256(path)[:24]}{ONNX}'
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
+        check_trusted(tensorrt_path(path))
         return {'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(tensorrt_path(path)),
                 'trt_fp16_enable': True, 'trt_int8_enable': is_int8}
 

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rgbx-seg export`: write a model as an ONNX file, for a runtime of one's own."""
 
-import contextlib
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import textwrap
+import warnings
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, OPSET, write_onnx
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.export.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
+from rgbx_seg_ros.files import appearing
 from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.resources import share_dir
@@ -31,7 +32,7 @@ def export(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Differen
     the largest difference.
     """
     engine = segmenter.engine
-    with _appearing(path) as part:
+    with appearing(path) as part:
         write_onnx(engine.network, segmenter.card, part, kind)
         model = OnnxModel(part)
         difference = Difference.worst(
@@ -52,23 +53,11 @@ def export_int8(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Cos
     """
     engine, spec = segmenter.engine, segmenter.card.x
     frames = [((rgb, x, find_x_limits(x, spec)), label) for rgb, x, label in pairs]
-    with _appearing(path) as part, TemporaryDirectory() as folder:
+    with appearing(path) as part, TemporaryDirectory() as folder:
         whole = Path(folder) / 'float32.onnx'
         write_onnx(engine.network, segmenter.card, whole, kind)
         quantize(whole, part, (inputs for inputs, _ in frames))
         return cost(engine, OnnxModel(part), frames, segmenter.labels)
-
-
-@contextlib.contextmanager
-def _appearing(path):
-    """Give a path beside `path` for a file that takes its place if all goes well."""
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _limits(x):
@@ -136,6 +125,7 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
+    warnings.filterwarnings('ignore', module='copyreg|torch')  # the exporter's remarks on itself
     segmenter = Segmenter.from_card(args.model, device='cpu')
     dataset = FolderDataset(args.data or share_dir() / 'demo')
     if args.data:

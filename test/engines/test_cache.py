@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of engines: named by all they depend on, written by one, whole or not at all."""
 
+import errno
+import fcntl
 import os
+from pathlib import Path
+import subprocess
 import threading
 
 import pytest
@@ -31,7 +35,7 @@ def test_of_two_processes_that_want_a_model_one_makes_it(tiny_card, tmp_path, mo
     for thread in threads:
         thread.join()
     assert len(written) == 1
-    assert sorted(one.name for one in (tmp_path / 'a').iterdir()) == ['m.onnx', 'm.sha256']
+    assert {one.name for one in (tmp_path / 'a').iterdir()} == {'.lock', 'm.onnx', 'm.sha256'}
 
 
 def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
@@ -51,7 +55,7 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
     with pytest.raises(EngineError, match='no'):
         cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
     assert {one.name for one in tmp_path.iterdir()} == {
-        'new.onnx', 'new.sha256', 'new_named.tensorrt'}
+        '.lock', 'new.onnx', 'new.sha256', 'new_named.tensorrt'}
 
 
 def test_a_model_has_another_name_for_other_weights_versions_and_frames(
@@ -73,3 +77,132 @@ def test_a_model_has_another_name_for_other_weights_versions_and_frames(
     other.with_name('w.safetensors').write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     paths.add(cache.cached_path(load_card(other), kind, '1', '.onnx'))
     assert len(paths) == 7
+
+
+@pytest.fixture
+def write(monkeypatch):
+    """Let a build write a text instead of a model."""
+    monkeypatch.setattr(cache, 'write_onnx',
+                        lambda network, card, path, kind: path.write_text('a model'))
+
+
+def test_what_another_process_discards_does_not_stop_a_build(write, tiny_card, tmp_path):
+    # A link into nothing: it is listed, and no longer there when one looks.
+    for name in ('gone.onnx', 'gone.pt2', 'named.tensorrt'):
+        (tmp_path / name).symlink_to(tmp_path / 'nothing')
+    cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
+    assert cache.is_intact(tmp_path / 'm.onnx')
+
+
+def test_the_lock_works_where_one_must_be_able_to_write_what_one_locks(
+        write, tiny_card, tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def as_on_nfs(handle, operation):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, 'Bad file descriptor')
+        flock(handle, operation)
+    monkeypatch.setattr(fcntl, 'flock', as_on_nfs)
+    cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
+    assert cache.is_intact(tmp_path / 'm.onnx')
+
+
+def test_a_file_that_cannot_be_touched_is_as_good(write, tiny_card, tmp_path, monkeypatch):
+    cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
+
+    def refuse(path):
+        raise OSError(errno.EROFS, 'Read-only file system')
+    monkeypatch.setattr(os, 'utime', refuse)
+    assert cache.is_intact(tmp_path / 'm.onnx')
+    (tmp_path / 'm.onnx').write_text('another one')
+    assert not cache.is_intact(tmp_path / 'm.onnx')
+
+
+def test_a_build_is_in_no_folder_of_others_and_finds_the_card_all_the_same(
+        tiny_card, tmp_path, monkeypatch):
+    started = {}
+
+    def start(command, **options):
+        started.update(options)
+        raise OSError('no build in this test')
+    monkeypatch.setattr(subprocess, 'Popen', start)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('RGBX_SEG_MODELS', 'mine')
+    with pytest.raises(OSError, match='no build'):
+        cache.start_build(load_card(tiny_card), None, Path('m.onnx'))
+    assert started['cwd'] == '/'
+    assert started['env']['RGBX_SEG_MODELS'] == str(tmp_path / 'mine')
+
+
+# Who may write where code is
+
+
+@pytest.fixture
+def open_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_folders_are_made_for_this_user_alone_whatever_the_umask(
+        write, tiny_card, tmp_path, open_umask):
+    path = tmp_path / 'a' / 'b' / 'm.onnx'
+    cache.build(load_card(tiny_card), None, path)
+    assert [one.stat().st_mode & 0o777 for one in path.parents[:2]] == [0o700, 0o700]
+    cache.check_trusted(path.parent)
+
+
+@pytest.mark.parametrize(('mode', 'place'), [
+    (0o775, 'engines'), (0o707, 'engines'), (0o770, '.'), (0o664, 'engines/m.pt2'),
+    (0o602, 'engines/m.pt2')])
+def test_what_others_can_write_is_not_trusted(mode, place, tmp_path):
+    path = tmp_path / 'cache' / 'engines' / 'm.pt2'
+    cache.make_folder(path.parent)
+    path.touch(0o600)
+    cache.check_trusted(path)
+    place = (tmp_path / 'cache' / place).resolve()
+    place.chmod(mode)
+    with pytest.raises(EngineError, match=f'could have put there: .* chmod go-w {place}$'):
+        cache.check_trusted(path)
+
+
+def test_a_link_is_judged_by_where_it_leads(tmp_path):
+    (tmp_path / 'open').mkdir()
+    (tmp_path / 'open').chmod(0o777)
+    (tmp_path / 'link').symlink_to(tmp_path / 'open')
+    with pytest.raises(EngineError, match=f'chmod go-w {tmp_path}/open$'):
+        cache.check_trusted(tmp_path / 'link' / 'm.pt2')
+
+
+def test_what_lies_in_a_folder_such_as_tmp_is_safe_from_others(tmp_path):
+    (tmp_path / 'tmp' / 'engines').mkdir(parents=True, mode=0o700)
+    (tmp_path / 'tmp').chmod(0o1777)
+    cache.check_trusted(tmp_path / 'tmp' / 'engines' / 'm.pt2')
+    with pytest.raises(EngineError, match='could have put there'):
+        cache.check_trusted(tmp_path / 'tmp')
+
+
+def test_above_the_home_folder_it_is_for_the_administrator(tmp_path, monkeypatch):
+    (tmp_path / 'homes' / 'me').mkdir(parents=True)
+    (tmp_path / 'homes' / 'me').chmod(0o755)
+    (tmp_path / 'homes').chmod(0o775)
+    with pytest.raises(EngineError):
+        cache.check_trusted(tmp_path / 'homes' / 'me')
+    monkeypatch.setenv('HOME', str(tmp_path / 'homes' / 'me'))
+    cache.check_trusted(tmp_path / 'homes' / 'me' / '.cache')
+
+
+def test_what_belongs_to_others_is_not_trusted(tmp_path, monkeypatch):
+    if os.geteuid():
+        monkeypatch.setattr(os, 'geteuid', lambda: os.getuid() + 1)
+    else:  # what belongs to root is trusted
+        os.chown(tmp_path, 12345, -1)
+    with pytest.raises(EngineError, match='belongs to another user, .*: let XDG_CACHE_HOME name'):
+        cache.check_trusted(tmp_path)
+
+
+def test_a_build_writes_nothing_where_others_can(write, tiny_card, tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.raises(EngineError, match='could have put there'):
+        cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
+    assert not list(tmp_path.iterdir())

@@ -326,6 +326,8 @@ def test_a_single_frame_is_not_worth_an_export(tiny_card, monkeypatch):
 
 def test_pytorch_goes_on_and_says_once_why_an_export_failed(tiny_card, tmp_path, monkeypatch):
     (tmp_path / 'rgbx_seg_ros').write_text('in the way of the folder')
+    (tmp_path / 'tempfile.py').write_text('0 / 0')  # a build must not import it
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     engine = started(tiny_card)
     with pytest.warns(UserWarning, match='PyTorch goes on .*: the export failed: .*Errno') as said:
