@@ -202,12 +202,6 @@ def segment_some(card: Card, engine: str, device: torch.device, pairs) -> None:
         segmenter(*pair)
 
 
-def _settle(segmenter, pair):
-    """Let an engine finish what it makes in the background; return whether it runs on that."""
-    segmenter.settle(*pair)
-    return segmenter.engine.settle()
-
-
 def turns(rows, pairs, frames: int, task: str):
     """Yield each row with each pair: all rows with the first pair, then all with the next."""
     with tqdm(total=frames * len(rows), desc=task, unit='frame', leave=False,
@@ -287,7 +281,7 @@ def compare(cards, engines, pairs, frames: int, device: torch.device) -> Compari
 
 def _open_row(card, engine, device, pair):
     segmenter = open_segmenter(card, engine, device)
-    note = '' if _settle(segmenter, pair) else 'PyTorch ran it, as the engine did not take over'
+    note = '' if segmenter.settle(*pair) else 'PyTorch ran it, as the engine did not take over'
     network = segmenter.engine.network
     return Row(card, engine, segmenter, note, count_macs(network, card.input_size),
                sum(values.numel() for values in network.parameters()))

@@ -15,8 +15,9 @@ from rgbx_seg_ros.engines import ENGINES, open_engine
 from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.errors import EngineError, RgbxSegError, UnavailableError
+from rgbx_seg_ros.frames.golden import load_golden
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import load_golden, self_test
+from rgbx_seg_ros.inference.self_test import self_test
 
 ROUNDS = 7
 """Frames of each engine that are timed, if they are done within SECONDS."""

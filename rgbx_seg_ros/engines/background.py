@@ -4,9 +4,11 @@
 Engines that get ready in the background.
 
 PyTorch runs the model from the first frame on. Behind it a file is made for the sizes and types of
-the frames that come, and takes over once it agrees with PyTorch on one of them.
+the frames that come, and takes over once it agrees with PyTorch on one of them that shows
+something, and on the card's golden frame.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 import threading
 import time
@@ -27,8 +29,9 @@ from rgbx_seg_ros.engines.cache import (
     start_build,
     wait_for,
 )
-from rgbx_seg_ros.engines.model_files import Difference, FrameKind
+from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
+from rgbx_seg_ros.engines.trials import golden_pair, has_contrast, Trial
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
 from rgbx_seg_ros.sensors import Sensors
 
@@ -50,18 +53,16 @@ class Runtime(Protocol):
     options: dict
     """How its files are made, see `cache.build`."""
 
-    def open(self, path: Path, kind: FrameKind, pair, expected):  # noqa: A003
-        """Return the model in `path` if it makes of `pair` what is expected, else EngineError."""
+    def open(self, path: Path, kind: FrameKind, trials: list[Trial],  # noqa: A003
+             note: Callable[[str], None]):
+        """
+        Return the model in `path` if it passes the trials, else raise EngineError.
+
+        `note` takes what the user should know of a model that serves.
+        """
 
     def words(self, model) -> str:
         """Say what runs the frames with one of the models."""
-
-
-def check_agreement(name: str, expected, found, precision: str) -> None:
-    """Raise EngineError unless two outputs are the same but for the rounding of a precision."""
-    difference = Difference.between(expected, found)
-    if not difference.is_small(precision):
-        raise EngineError(f'{name} gives another mask than PyTorch: {difference}')
 
 
 class BackgroundEngine(Engine):
@@ -69,8 +70,9 @@ class BackgroundEngine(Engine):
     Runs a card's model by a `runtime`, by the engine `torch` until that is ready or if it cannot.
 
     A kind of frames, their sizes and types, gets its model when it comes twice in a row: a file
-    takes a minute or more to make, and a single frame is not worth it. It is kept in a folder of
-    the user for the next time. Where it cannot be had, one warning says why, and PyTorch goes on.
+    takes a minute or more to make, and a single frame is not worth it. It waits for a pair with
+    contrast, on which the model can prove itself. It is kept in a folder of the user for the next
+    time. Where it cannot be had, one warning says why, and PyTorch goes on.
     """
 
     def __init__(self, card: Card, torch: TorchEngine, runtime: Runtime):
@@ -107,8 +109,9 @@ class BackgroundEngine(Engine):
                 self._give_up(kind, error)
         outputs = self._torch(*pair)
         file = self._file_for(kind)
-        if kind not in self._models and self._job is None and (repeated or file):
-            self._start(kind, pair, outputs, file)
+        if (kind not in self._models and self._job is None and (repeated or file)
+                and has_contrast(rgb, x, x_limits)):
+            self._try(kind, pair, outputs, file)
         return outputs
 
     def settle(self, timeout_s=None):
@@ -125,8 +128,21 @@ class BackgroundEngine(Engine):
         """Return a file for a kind of frames that need not be made, None if there is none."""
         return None
 
-    def _start(self, kind, pair, outputs, file=None):
-        self._job = _Job(self._card, kind, self._runtime, pair, outputs, file)
+    def _try(self, kind, pair, outputs, file):
+        """Start a job whose model must give `outputs`, and on the golden frame the same as well."""
+        # Copies: the frames may lie in a message, whose memory comes and goes.
+        trials = [Trial((np.array(pair[0]), np.array(pair[1]), *pair[2:]), outputs)]
+        try:
+            golden = golden_pair(self._card, kind)
+        except RgbxSegError as error:
+            self._give_up(kind, error)
+            return
+        if golden:
+            trials.append(Trial(golden, self._torch(*golden)))
+        self._start(kind, trials, file)
+
+    def _start(self, kind, trials, file=None):
+        self._job = _Job(self._card, kind, self._runtime, trials, file)
         self._stopper = weakref.finalize(self, self._job.stop)
 
     def _take_over(self):
@@ -139,6 +155,8 @@ class BackgroundEngine(Engine):
         if job.model is None:
             self._failed(job)
             return
+        for text in job.notes:
+            warnings.warn(text, stacklevel=3)
         self._models[job.kind] = job.model
         while len(self._models) > KEPT:
             del self._models[next(iter(self._models))]
@@ -155,18 +173,16 @@ class BackgroundEngine(Engine):
 
 class _Job:
     """
-    Gets the model for a kind of frames in the background, and tries it on one of them.
+    Gets the model for a kind of frames in the background, and puts it on trial.
 
     With `file` it is in there; else it is made, unless it lies in the cache.
     """
 
-    def __init__(self, card, kind, runtime, pair, expected, file):
-        self.kind, self.model, self.file = kind, None, file
+    def __init__(self, card, kind, runtime, trials, file):
+        self.kind, self.trials, self.file = kind, trials, file
+        self.model, self.notes = None, []
         self.problem = 'it ended in an error of its own'
         self._card, self._runtime = card, runtime
-        rgb, x, *rest = pair
-        # Copies: the frames may lie in a message, whose memory comes and goes.
-        self.pair, self.expected = (np.array(rgb), np.array(x), *rest), expected
         self._lock, self._process, self._stopped = threading.Lock(), None, False
         self._thread = threading.Thread(target=self._run, name='engine', daemon=True)
         self._thread.start()
@@ -219,4 +235,4 @@ class _Job:
             raise
 
     def _open(self, path):
-        return self._runtime.open(path, self.kind, self.pair, self.expected)
+        return self._runtime.open(path, self.kind, self.trials, self.notes.append)

@@ -4,10 +4,11 @@
 
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.cpu import find_cpu
-from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
+from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.cache import COMPILED
 from rgbx_seg_ros.engines.compiled_files import check_compiler, CompiledModel
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchBFloat16Engine, TorchEngine
+from rgbx_seg_ros.engines.trials import check_agreement
 from rgbx_seg_ros.errors import UnavailableError
 import torch
 
@@ -23,9 +24,9 @@ class _Compiler:
         cpu = find_cpu()
         self.key = f'{self.options} {cpu.machine} {cpu.models} {sorted(cpu.flags)}'
 
-    def open(self, path, kind, pair, expected):  # noqa: A003
+    def open(self, path, kind, trials, note):  # noqa: A003
         model = CompiledModel(path, kind)
-        check_agreement('the compiled model', expected, model(*pair), self._precision)
+        check_agreement('the compiled model', model, trials, self._precision)
         return model
 
     def words(self, model):

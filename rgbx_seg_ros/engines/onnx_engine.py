@@ -9,7 +9,7 @@ Where the card names a file for the frames that come, it takes the place of one 
 import warnings
 
 from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.engines.background import BackgroundEngine, check_agreement
+from rgbx_seg_ros.engines.background import BackgroundEngine
 from rgbx_seg_ros.engines.cache import (
     cache_dir,
     check_trusted,
@@ -19,6 +19,7 @@ from rgbx_seg_ros.engines.cache import (
 )
 from rgbx_seg_ros.engines.onnx_files import CPU, import_onnx, NamedFile, OnnxModel, OPSET
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
+from rgbx_seg_ros.engines.trials import check_agreement
 from rgbx_seg_ros.errors import EngineError, RgbxSegError
 from rgbx_seg_ros.weights.checkpoint import sha256
 
@@ -58,7 +59,7 @@ class OnnxEngine(BackgroundEngine):
             super()._failed(job)
             return
         self._go_without_file(job.problem)
-        self._start(job.kind, job.pair, job.expected)
+        self._start(job.kind, job.trials)
 
     def _go_without_file(self, problem):
         self._runtime.file = None
@@ -85,19 +86,23 @@ class _Runtime:
         named = f', {self.file.path.name}' if self._is_named(model.path) else ''
         return f'{self._place} by {self.name} ({model.provider}{named})'
 
-    def open(self, path, kind, pair, expected):  # noqa: A003
-        """Return the model of the first providers that make of the pair what PyTorch made."""
+    def open(self, path, kind, trials, note):  # noqa: A003
+        """Return the model of the first providers that pass the trials; note if others failed."""
         is_int8 = self._is_named(path) and self.file.precision == 'int8'
         problems = []
         for providers in self._providers:
             try:
                 model = OnnxModel(path, [(name, options | self._options(name, path, is_int8))
                                          for name, options in providers])
-                check_agreement(model.provider, expected, model(*pair),
+                check_agreement(model.provider, model, trials,
                                 'int8' if is_int8 else self._precision)
             except EngineError as error:
                 problems.append(str(error))
                 continue
+            if problems:
+                wanted, = (name for name, one in _GPU.items() if one == self._providers[0][0][0])
+                note(f'{model.provider} runs frames of {kind}, as {wanted} cannot, which may be '
+                     f'faster: {"; ".join(problems)}')
             return model
         raise EngineError('; '.join(problems))
 

@@ -42,6 +42,8 @@ from tqdm import tqdm
 
 ALONE = Processes(0, 1, torch.device('cpu'))
 
+_SETTLING_PAIRS = 10
+"""On which an engine that gets ready in the background may try its model, at most."""
 BOX_FOUND = 0.2
 """A box counts as found when this share of its pixels has its class; a person fills about half."""
 
@@ -403,9 +405,11 @@ def _run(args, processes):
     # Windows slide over whole tiles, not over the pieces of some.
     data = open_dataset(args.dataset, args.data, args.split, whole=protocol.window is not None)
     segmenter = Segmenter.from_card(args.model, args.engine, str(processes.device))
-    if len(data) and not protocol.window:
-        first = _prepared(data[0], protocol, segmenter.card)
-        segmenter.settle(first.rgb, first.x)
+    if not protocol.window:
+        # A frame in the dark may not be enough to an engine.
+        samples = (_prepared(data[i], protocol, segmenter.card)
+                   for i in range(min(len(data), _SETTLING_PAIRS)))
+        any(segmenter.settle(sample.rgb, sample.x) for sample in samples)
     gallery = Gallery(segmenter.labels) if args.report else None
     scores = evaluate(segmenter, data, Sensors.without(args.lost), protocol, gallery, processes)
     if not processes.is_first:

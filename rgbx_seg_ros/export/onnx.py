@@ -8,11 +8,10 @@ from tempfile import TemporaryDirectory
 import textwrap
 import warnings
 
-import cv2
-import numpy as np
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, OPSET, write_onnx
+from rgbx_seg_ros.engines.trials import converted, range_of, resized
 from rgbx_seg_ros.errors import EngineError
 from rgbx_seg_ros.export.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
 from rgbx_seg_ros.files import appearing
@@ -37,7 +36,7 @@ def export(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Differen
         model = OnnxModel(part)
         difference = Difference.worst(
             Difference.between(engine(*inputs), model(*inputs))
-            for inputs in ((rgb, x, _limits(x)) for rgb, x, *_ in pairs))
+            for inputs in ((rgb, x, range_of(x)) for rgb, x, *_ in pairs))
         if not difference.is_small():
             raise EngineError(f'{str(path)!r} is not written, as it differs too much from '
                               f'PyTorch: {difference}')
@@ -60,12 +59,6 @@ def export_int8(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Cos
         return cost(engine, OnnxModel(part), frames, segmenter.labels)
 
 
-def _limits(x):
-    """Return a range that brings most of a frame into 0..1, whatever its type."""
-    low, high = np.percentile(x[np.isfinite(x)], (1, 99)) if np.isfinite(x).any() else (0, 1)
-    return float(low), float(max(high, low + 1))
-
-
 def pairs_of_kind(dataset, kind: FrameKind, count: int = _PAIRS_TRIED):
     """
     Yield `count` pairs from all over a data set, each with its label or None.
@@ -75,27 +68,8 @@ def pairs_of_kind(dataset, kind: FrameKind, count: int = _PAIRS_TRIED):
     count = min(count, len(dataset))
     for i in range(count):
         sample = dataset[i * len(dataset) // count]
-        label = None if sample.label is None else _resized(sample.label, kind.rgb_size)
-        yield _resized(sample.rgb, kind.rgb_size), _converted(sample.x, kind), label
-
-
-def _resized(frame, size):
-    if frame.shape[:2] == tuple(size):
-        return frame
-    return cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-
-
-def _converted(x, kind):
-    x = _resized(x, kind.x_size)
-    if x.dtype != kind.x_type:
-        low, high = _limits(x)
-        wanted = np.dtype(kind.x_type)
-        top = np.iinfo(wanted).max if np.issubdtype(wanted, np.integer) else 100.0
-        x = ((np.nan_to_num(x) - low) / (high - low)).clip(0, 1)
-        x = (x * top).astype(wanted)
-    if kind.x_channels == 1:
-        return x if x.ndim == 2 else np.ascontiguousarray(x[..., 0])
-    return x if x.ndim == 3 else np.repeat(x[..., None], 3, axis=2)
+        label = None if sample.label is None else resized(sample.label, kind.rgb_size)
+        yield resized(sample.rgb, kind.rgb_size), converted(sample.x, kind), label
 
 
 def add_arguments(parser):

@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.frames.golden import Golden, save_golden
 from rgbx_seg_ros.frames.images import read_image, read_rgb
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import Golden, MIN_PIXELS, save_golden
+from rgbx_seg_ros.inference.self_test import MIN_PIXELS
 
 _SIDE = 320
 """The longer side of a golden frame: it goes with the model, and need not be large."""

@@ -78,17 +78,18 @@ class Segmenter:
 
         return NETWORKS[self.card.network].FUSES
 
-    def settle(self, rgb: np.ndarray, x: np.ndarray) -> None:
+    def settle(self, rgb: np.ndarray, x: np.ndarray) -> bool:
         """
         Wait until the engine runs frames like this pair as it will run them from then on.
 
         The node does not wait for an engine that gets ready in the background; a score must.
+        Return whether it is as it is meant to: not where it fails, nor on a pair without contrast.
         """
         if self.engine.ready_kinds() is None:
-            return
+            return True
         for _ in range(2):  # a single frame is not worth it to an engine that makes files
             self(rgb, x)
-        self.engine.settle()
+        return self.engine.settle()
 
     def __call__(self, rgb: np.ndarray, x: np.ndarray, sensors: Sensors = Sensors.BOTH,
                  x_limits: tuple[float, float] | None = None) -> Segmentation:

@@ -18,8 +18,8 @@ from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.cache import cache_dir
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import BFLOAT16_FLAGS, TorchEngine
+from rgbx_seg_ros.frames.golden import Golden, save_golden
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import Golden, save_golden
 import yaml
 
 

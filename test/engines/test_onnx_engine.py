@@ -398,6 +398,35 @@ def test_providers_come_in_the_order_of_the_card_or_the_fastest_first(
     assert numbers == {torch.device(device).index or 0 if device != 'cpu' else None}
 
 
+def test_a_faster_provider_that_fails_is_told_where_another_serves(
+        cache, builds, tiny_card, monkeypatch):
+    serves = TorchEngine(load_card(tiny_card), 'cpu')
+
+    class Model:
+        provider = 'CUDA'
+
+        def __init__(self, path, providers):
+            self.path = path
+            if providers[0][0].startswith('Tensorrt'):
+                raise EngineError('cannot load it with TensorrtExecutionProvider: no libnvinfer')
+
+        def __call__(self, *pair):
+            return serves(*pair)
+    monkeypatch.setattr(onnx_engine, 'OnnxModel', Model)
+    engine = OnnxEngine(load_card(tiny_card), 'cpu')
+    offers = SimpleNamespace(get_available_providers=lambda: [
+        'TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'])
+    engine._runtime._providers = onnx_engine._providers(offers, torch.device('cuda'))
+    engine(*PAIR)
+    engine(*PAIR)
+    with pytest.warns(UserWarning, match='^CUDA runs frames of 90x70 RGB .*, as TensorRT cannot, '
+                                         'which may be faster: .*: no libnvinfer$') as said:
+        assert engine.settle()
+        engine(*PAIR)
+    assert len(said) == 1
+    assert not builds
+
+
 def test_a_runtime_without_cuda_is_told_which_one_has_it():
     runtime = SimpleNamespace(__version__='1', get_available_providers=lambda: [
         'CPUExecutionProvider'])

@@ -56,11 +56,12 @@ def test_a_score_waits_for_an_engine_that_gets_ready_behind_the_first_frames(seg
 
         def settle(self, timeout_s=None):
             self.is_ready = self.seen > 1
+            return self.is_ready
 
     late = Segmenter(segmenter.card, Late())
-    late.settle(*frames)
+    assert late.settle(*frames)
     assert late.engine.is_ready
-    segmenter.settle(*frames)  # one that is always ready takes it as well
+    assert segmenter.settle(*frames)  # one that is always ready takes it as well
 
 
 @pytest.mark.parametrize('lost', ['rgb', 'x'])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.errors import CardError, DataError, EngineError
+from rgbx_seg_ros.frames.golden import Golden, load_golden, save_golden
 from rgbx_seg_ros.inference.golden import freeze
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import Golden, load_golden, MIN_IOU, save_golden, self_test
+from rgbx_seg_ros.inference.self_test import MIN_IOU, self_test
 from rgbx_seg_ros.sensors import Sensors
 from support.stand_ins import StandIn
 import yaml
@@ -117,3 +118,13 @@ def test_a_pair_that_shows_one_class_alone_proves_nothing(tiny_card, pixels):
     rgb = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(DataError, match="'tiny' sees one class alone"):
         freeze(Segmenter(load_card(tiny_card), Engine()), rgb, rgb[..., 0])
+
+
+def test_a_golden_mask_of_specks_is_told(golden_card, tmp_path):
+    card = golden_card(b'')
+    rgb = np.zeros((64, 96, 3), np.uint8)
+    mask = np.full((64, 96), 7, np.uint8)  # a class that the card does not have
+    mask[:3, :3] = 1
+    save_golden(tmp_path / 'g.npz', Golden(rgb, rgb[..., 0], mask))
+    with pytest.raises(CardError, match=r'no class of 100 pixels, ids in it are \[1, 7\]: freeze'):
+        self_test(Segmenter.from_card(card, device='cpu'))
