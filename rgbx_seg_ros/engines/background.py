@@ -129,7 +129,7 @@ class BackgroundEngine(Engine):
         return None
 
     def _try(self, kind, pair, outputs, file):
-        """Start a job whose model must give `outputs`, and on the golden frame the same as well."""
+        """Start a job, judged by `outputs` and by what PyTorch makes of the golden frame."""
         # Copies: the frames may lie in a message, whose memory comes and goes.
         trials = [Trial((np.array(pair[0]), np.array(pair[1]), *pair[2:]), outputs)]
         try:

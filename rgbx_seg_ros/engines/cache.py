@@ -47,6 +47,7 @@ ONNX, COMPILED = '.onnx', '.pt2'
 UNUSED_DAYS = 30
 """After which a file is removed, when another one is made."""
 
+_BUILD = 'rgbx_seg_ros.engines.cache:main'
 _LOCK = '.lock'
 _NICENESS = 10
 
@@ -116,7 +117,7 @@ def check_trusted(path: Path) -> None:
     for one in (path, *path.parents):
         try:
             status = one.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         if status.st_uid not in (0, os.geteuid()):
             raise EngineError(
@@ -147,7 +148,7 @@ def _checksum_line(path, named):
 def start_build(card: Card, kind: FrameKind, path: Path, **options) -> subprocess.Popen:
     """Start the process that makes the file `path`, see `build`; see `wait_for` and `end`."""
     process = subprocess.Popen(
-        python_command('rgbx_seg_ros.engines.cache:main'), stdin=subprocess.PIPE,
+        python_command(_BUILD), stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         # PyTorch's compiler starts Python as well, in the folder that it is in.
         cwd='/', env={
@@ -188,12 +189,15 @@ def main() -> None:
     request = json.load(sys.stdin)
     card = from_mapping(Card, yaml.safe_load(request['card']), 'card', CardError)
     rgb_size, x_size, *rest = request['kind']
-    try:
-        build(replace(card, folder=Path(request['folder'])),
-              FrameKind(tuple(rgb_size), tuple(x_size), *rest), Path(request['path']),
-              **request['options'])
-    except (RgbxSegError, OSError) as error:
-        sys.exit(str(error))
+    with tempfile.TemporaryDirectory() as scratch:  # for hundreds of megabytes of the compiler
+        # Else it takes some from a folder in /tmp that anybody could have made.
+        os.environ['TORCHINDUCTOR_CACHE_DIR'] = os.environ['TMPDIR'] = tempfile.tempdir = scratch
+        try:
+            build(replace(card, folder=Path(request['folder'])),
+                  FrameKind(tuple(rgb_size), tuple(x_size), *rest), Path(request['path']),
+                  **request['options'])
+        except (RgbxSegError, OSError) as error:
+            sys.exit(str(error))
 
 
 def build(card: Card, kind: FrameKind, path: Path, **options) -> None:
@@ -227,9 +231,7 @@ def _write_compiled(card, kind, path, precision, threads):
     engine = TorchEngine if precision == 'float32' else TorchBFloat16Engine
     # The order of the weights in memory depends on it: with a wrong one the code gains nothing.
     torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as scratch:  # of the compiler, hundreds of megabytes
-        os.environ['TORCHINDUCTOR_CACHE_DIR'] = scratch
-        write_compiled(engine(card, 'cpu').graph, card, path, kind, precision, threads)
+    write_compiled(engine(card, 'cpu').graph, card, path, kind, precision, threads)
 
 
 def _prune(folder):

@@ -60,8 +60,11 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
             program = trace(graph if precision == 'float32' else _InBFloat16(graph), kind)
             _inductor.aoti_compile_and_package(
                 program, package_path=str(path),
-                # Weights in the order that the matrix products want them in, once and for all.
-                inductor_configs={'freezing': True, 'cpp.threads': threads})
+                inductor_configs={
+                    # Weights in the order that the products want them in, once and for all.
+                    'freezing': True, 'cpp.threads': threads,
+                    # They are for later models, and take longer than this one.
+                    'aot_inductor.precompile_headers': False})
     except EXPORT_ERRORS as error:
         raise cannot_export(card, kind, error) from error
 

@@ -12,7 +12,7 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, OPSET, write_onnx
 from rgbx_seg_ros.engines.trials import converted, range_of, resized
-from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.export.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
 from rgbx_seg_ros.files import appearing
 from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
@@ -27,16 +27,18 @@ def export(segmenter: Segmenter, path: Path, kind: FrameKind, pairs) -> Differen
     Write the model of a segmenter, which runs on the CPU in PyTorch, for one kind of frames.
 
     Each of `pairs`, (rgb, x) of that kind, must come out of the file as out of PyTorch in float32:
-    up to what rounding explains, or nothing appears at `path` and EngineError is raised. Return
-    the largest difference.
+    up to what rounding explains, or nothing appears at `path` and EngineError is raised; DataError
+    without a pair. Return the largest difference.
     """
     engine = segmenter.engine
     with appearing(path) as part:
         write_onnx(engine.network, segmenter.card, part, kind)
         model = OnnxModel(part)
-        difference = Difference.worst(
-            Difference.between(engine(*inputs), model(*inputs))
-            for inputs in ((rgb, x, range_of(x)) for rgb, x, *_ in pairs))
+        differences = [Difference.between(engine(*inputs), model(*inputs))
+                       for inputs in ((rgb, x, range_of(x)) for rgb, x, *_ in pairs)]
+        if not differences:
+            raise DataError(f'{str(path)!r} is not written: there is no pair to try it on')
+        difference = Difference.worst(differences)
         if not difference.is_small():
             raise EngineError(f'{str(path)!r} is not written, as it differs too much from '
                               f'PyTorch: {difference}')

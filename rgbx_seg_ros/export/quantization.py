@@ -3,10 +3,13 @@
 """
 An exported model in 8 bits, and what that costs.
 
-Convolutions, most of the work of every network here, take uint8 and int8 weights, a scale for each
-of their channels; what lies between them stays in float32. Scales of activations are those of the
-largest and smallest values that real frames make. On the shipped models percentiles of these
-values were no better, and signed activations took longer on a CPU.
+Convolutions, most of the work of every network here, take uint8 and uint8 weights about 128, a
+scale for each of their channels; what lies between them stays in float32. With int8 weights, as
+usual, a CPU that has AVX2 or AVX-512 without VNNI adds two products up in 16 bits, which saturate:
+four in ten sums were wrong. Unsigned ones are widened first, and come out the same everywhere.
+Scales of activations are those of the largest and smallest values that real frames make. On the
+shipped models percentiles of these values were no better, and signed activations took longer on a
+CPU.
 """
 
 import logging
@@ -16,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from rgbx_seg_ros.engines.model_files import Difference
 from rgbx_seg_ros.engines.onnx_files import import_onnx, INPUTS, mark_precision
-from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 from rgbx_seg_ros.inference.self_test import MIN_PIXELS
 
@@ -79,7 +82,8 @@ def quantize(source: Path, target: Path, inputs) -> None:
     try:
         tools.quantize_static(
             source, target, Frames(), op_types_to_quantize=['Conv'], per_channel=True,
-            activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QInt8)
+            activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QUInt8,
+            extra_options={'WeightSymmetric': True})
         mark_precision(target, 'int8')
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         reason = ' '.join(str(error).split())[:400]
@@ -93,7 +97,7 @@ def cost(before, after, frames, labels) -> Cost:
     Compare two models, as engines are called, on `frames`: (inputs, label or None) each.
 
     `labels` are the classes. Raise EngineError where a class is lost: where its masks agree less
-    than `MIN_IOU`.
+    than `MIN_IOU`; DataError where the frames show too little of any class.
     """
     agreed, scores = ConfusionMatrix(len(labels)), [ConfusionMatrix(len(labels)) for _ in '12']
     differences = []
@@ -106,6 +110,10 @@ def cost(before, after, frames, labels) -> Cost:
                 score.update(label, mask)
     counted = [(iou, one.name) for iou, one, pixels in zip(
         agreed.iou(), labels, agreed.labelled, strict=True) if pixels >= MIN_PIXELS]
+    if not counted:
+        raise DataError(
+            f'no class fills {MIN_PIXELS} pixels in the masks of {len(differences)} pairs, which '
+            'is too little to judge int8 by: give more or larger ones with --data')
     iou, name = min(counted)
     has_labels = scores[0].counts.any()
     found = Cost(Difference.worst(differences), float(iou), name,

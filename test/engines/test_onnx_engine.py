@@ -103,7 +103,7 @@ def test_pytorch_serves_until_the_model_has_proved_itself(built, tiny_card):
 def test_the_cache_holds_the_model_with_its_checksum_and_nothing_else(cache):
     assert is_intact(cache)
     assert {one.name for one in cache.parent.iterdir()} == {
-        cache.name, checksum_path(cache).name}
+        '.lock', cache.name, checksum_path(cache).name}
     subprocess.run(['sha256sum', '--status', '-c', checksum_path(cache).name], cwd=cache.parent,
                    check=True)
 

@@ -15,7 +15,7 @@ from rgbx_seg_ros.cards.card import Card, load_card, Onnx, RgbInput, XInput
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.engines.model_files import card_text, Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
-from rgbx_seg_ros.errors import CardError, EngineError
+from rgbx_seg_ros.errors import CardError, DataError, EngineError
 from rgbx_seg_ros.export import onnx as verb
 from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.inference.segmenter import Segmenter
@@ -153,6 +153,14 @@ def test_a_file_that_differs_from_pytorch_does_not_appear(off, segmenter, tmp_pa
     else:
         assert verb.export(segmenter, path, KIND, [PAIR]) == (0.0, 0, 0.0)
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_tried_does_not_appear(segmenter, tmp_path, monkeypatch):
+    monkeypatch.setattr(verb, 'OnnxModel', lambda path: None)
+    monkeypatch.setattr(verb, 'write_onnx', lambda network, card, path, *_: path.touch())
+    with pytest.raises(DataError, match='is not written: there is no pair'):
+        verb.export(segmenter, tmp_path / 'a.onnx', KIND, [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_existing_file_survives_an_export_that_fails(segmenter, tmp_path, monkeypatch):

@@ -11,12 +11,12 @@ from rgbx_seg_ros.cards.card import load_card, Onnx
 from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
-from rgbx_seg_ros.errors import EngineError
+from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.export.quantization import cost, MIN_IOU, quantize
 from rgbx_seg_ros.inference.segmenter import Segmenter
 
 onnx = pytest.importorskip('onnx', reason='it needs the extra onnx')
-pytest.importorskip('onnxruntime', reason='it needs the extra onnx')
+onnxruntime = pytest.importorskip('onnxruntime', reason='it needs the extra onnx')
 pytest.importorskip('onnxscript', reason='it needs the extra onnx')
 
 pytestmark = pytest.mark.timeout(900)  # an export takes minutes on a machine that is busy
@@ -29,12 +29,8 @@ def pair():
     return RNG.integers(0, 256, (64, 96, 3), np.uint8), RNG.integers(0, 256, (64, 96), np.uint8)
 
 
-def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(tiny_card, tmp_path):
-    segmenter = Segmenter.from_card(tiny_card, device='cpu')
-    whole, small = tmp_path / 'a.onnx', tmp_path / 'b.onnx'
-    write_onnx(segmenter.engine.network, segmenter.card, whole, FrameKind((64, 96), (64, 96)))
-    inputs = [(*pair(), LIMITS) for _ in range(3)]
-    quantize(whole, small, inputs)
+def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(written, tmp_path):
+    segmenter, inputs, small, whole = written
     graph = onnx.load(small).graph
     made = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == 'Conv']
@@ -48,12 +44,90 @@ def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(tiny_card, tmp_p
     assert (expected[1] != found[1]).any()
     # What a card names has passed one more test: the engine's, for 8 bits.
     shutil.copy(segmenter.card.weights_path, tmp_path)
+    shutil.copy(small, tmp_path)
     card = replace(segmenter.card, folder=tmp_path, onnx=Onnx(small.name))
     engine = OnnxEngine(card, 'cpu')
     engine(*inputs[0])
     assert engine.settle()
     assert 'b.onnx' in engine.device
     np.testing.assert_array_equal(engine(*inputs[0])[0], found[0])
+
+
+def on_avx2(values, weights):
+    """
+    Return the products of (M, K) uint8 and (K, N) as ONNX Runtime has them of AVX2, without VNNI.
+
+    With int8 weights two neighbours are added up in 16 bits, which saturate (vpmaddubsw); uint8
+    weights are widened first (vpmaddwd).
+    """
+    values, wide = values.astype(np.int32), weights.astype(np.int32)
+    if weights.dtype == np.uint8:
+        return values @ wide
+    if values.shape[1] % 2:
+        values, wide = np.pad(values, ((0, 0), (0, 1))), np.pad(wide, ((0, 1), (0, 0)))
+    total = 0
+    for k in range(0, values.shape[1], 2):
+        pair = values[:, k:k + 2] @ wide[k:k + 2]
+        total = total + pair.clip(-2 ** 15, 2 ** 15 - 1)
+    return total
+
+
+def layers(path, inputs):
+    """Yield the factors of each dense convolution of a file, (M, K) and (K, N), in 8 bits."""
+    model = onnx.load(path)
+    made = {output: node for node in model.graph.node for output in node.output}
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        if node.op_type == 'Conv' and attributes.get('group', 1) == 1:
+            x, w = (made[name].input for name in node.input[:2])
+            if w[0] in constants:  # others are made of what comes in, and uint8 as that is
+                found.append((x[0], constants[x[2]], constants[w[0]], attributes))
+    for name in {name for name, *_ in found}:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(
+            name, onnx.TensorProto.UINT8, None))
+    rgb, x, limits = inputs
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    seen = dict(zip((one.name for one in model.graph.output), session.run(None, {
+        'rgb': rgb[None], 'x': x[None, ..., None], 'x_limits': np.float32([limits]),
+        'present': np.float32([[1, 1]])}), strict=True))
+    for name, zero, weights, attributes in found:
+        top, left, bottom, right = attributes.get('pads', [0] * 4)
+        padded = np.pad(seen[name], ((0, 0), (0, 0), (top, bottom), (left, right)),
+                        constant_values=int(zero))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[2:], (2, 3))
+        rows, columns = attributes.get('strides', [1, 1])
+        windows = windows[0, :, ::rows, ::columns].transpose(1, 2, 3, 4, 0)  # channels are last
+        yield (windows.reshape(-1, weights[0].size),
+               weights.transpose(2, 3, 1, 0).reshape(weights[0].size, -1))
+
+
+@pytest.fixture(scope='module')
+def written(tiny_card, tmp_path_factory):
+    """Return a segmenter, the inputs of a calibration, its file and the one in float32."""
+    segmenter, folder = Segmenter.from_card(tiny_card, device='cpu'), tmp_path_factory.mktemp('q')
+    whole, small = folder / 'a.onnx', folder / 'b.onnx'
+    write_onnx(segmenter.engine.network, segmenter.card, whole, FrameKind((64, 96), (64, 96)))
+    inputs = [(*pair(), LIMITS) for _ in range(3)]
+    quantize(whole, small, inputs)
+    return segmenter, inputs, small, whole
+
+
+def test_every_layer_is_exact_on_cpus_without_vnni(written):
+    _, inputs, small, _ = written
+    count = 0
+    for values, weights in layers(small, inputs[0]):
+        np.testing.assert_array_equal(
+            on_avx2(values, weights), values.astype(np.int32) @ weights.astype(np.int32))
+        count += 1
+    assert count > 5
+
+
+def test_what_it_is_tried_with_saturates_where_weights_are_int8():
+    values, weights = np.full((1, 3), 255, np.uint8), np.full((3, 1), 127, np.int8)
+    assert on_avx2(values, weights)[0, 0] == 2 ** 15 - 1 + 255 * 127
+    assert on_avx2(values, weights.astype(np.uint8))[0, 0] == 3 * 255 * 127
 
 
 def model(mask):
@@ -84,3 +158,10 @@ def test_a_class_that_8_bits_lose_is_named(write_card):
     whole[:], small[:] = 0, 0
     whole[:9, :9] = 1
     assert cost(model(whole), model(small), [((), None)], labels).name == 'background'
+
+
+@pytest.mark.parametrize('count', [0, 1])
+def test_pairs_in_which_no_class_fills_enough_are_told(count, write_card):
+    labels, specks = load_card(write_card()).labels, np.zeros((9, 9), np.uint8)
+    with pytest.raises(DataError, match=f'no class fills 100 pixels .* {count} pairs, .*--data'):
+        cost(model(specks), model(specks), [((), None)] * count, labels)
