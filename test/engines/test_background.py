@@ -4,8 +4,10 @@
 
 from dataclasses import replace
 import errno
+import gc
 import os
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -270,3 +272,79 @@ def test_a_model_that_fails_to_open_is_made_anew_once(engine_of, builds):
         assert not seen(engine, PAIR)
     assert len(opened) == 2 and len(builds) == 2
     assert not builds[0].exists()
+
+
+def test_a_model_that_fails_to_open_is_gone_before_it_is_made_anew(
+        engine_of, builds, monkeypatch):
+    with pytest.warns(UserWarning, match='should know'):
+        assert seen(engine_of(), PAIR)
+    there = []
+
+    def start(card, kind, path, **_):
+        there.append(path.exists())
+        raise OSError('no build in this test')
+    monkeypatch.setattr(background, 'start_build', start)
+    with pytest.warns(UserWarning, match='no build in this test'):
+        assert not seen(engine_of(nothing), PAIR)
+    assert there == [False]
+
+
+def test_a_damaged_file_is_no_ready_kind(engine_of, builds):
+    with pytest.warns(UserWarning, match='should know'):
+        assert seen(engine_of(), PAIR)
+    assert engine_of().ready_kinds()
+    builds[0].write_text('damaged')
+    assert not engine_of().ready_kinds()
+
+
+# What stays and what ends
+
+
+def test_the_models_of_the_last_kinds_are_kept(engine_of, monkeypatch):
+    monkeypatch.setattr(background, 'KEPT', 2)
+    engine = engine_of()
+    kinds = [(PAIR[0][:rows], *PAIR[1:]) for rows in (70, 60, 50)]
+    with pytest.warns(UserWarning, match='should know'):
+        assert seen(engine, kinds[0]) and seen(engine, kinds[1])
+        assert len(engine._runtime.opened) == 2
+        assert seen(engine, kinds[0]) and len(engine._runtime.opened) == 2
+        assert seen(engine, kinds[2]) and len(engine._models) == 2
+        assert seen(engine, kinds[1]) and len(engine._runtime.opened) == 3
+        assert seen(engine, kinds[0]) and len(engine._runtime.opened) == 4
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Hold a job before it builds, until the event is set that is returned."""
+    monkeypatch.setattr(background, '_STOP_S', 0.0)
+    release = threading.Event()
+
+    def look(path):
+        release.wait(60)
+        return cache.is_intact(path)
+    monkeypatch.setattr(background, 'is_intact', look)
+    yield release
+    release.set()
+
+
+def test_nobody_waits_longer_than_was_asked_for(engine_of, held):
+    engine = engine_of()
+    engine(*PAIR)
+    engine(*PAIR)
+    assert not engine.settle(0.01)
+    assert not engine._job.is_done
+    held.set()
+    with pytest.warns(UserWarning, match='should know'):
+        assert engine.settle(60)
+
+
+def test_a_job_that_is_stopped_does_not_begin_a_build(engine_of, builds, held):
+    engine = engine_of()
+    engine(*PAIR)
+    engine(*PAIR)
+    job = engine._job
+    del engine
+    gc.collect()
+    held.set()
+    job.wait(60)
+    assert job.is_done and not builds

@@ -2,17 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of engines: named by all they depend on, written by one, whole or not at all."""
 
+from dataclasses import replace
 import errno
 import fcntl
+import io
+import json
 import os
 from pathlib import Path
+import signal
 import subprocess
+import tempfile
 import threading
+import warnings
 
 import pytest
+import rgbx_seg_ros
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines import cache
-from rgbx_seg_ros.engines.model_files import FrameKind
+from rgbx_seg_ros.engines.model_files import card_text, FrameKind
 from rgbx_seg_ros.errors import EngineError
 import torch
 
@@ -46,6 +53,7 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
     monkeypatch.setattr(cache, 'write_onnx', fail)
     (tmp_path / '.n.1.part.onnx').write_text('of one that was killed')
     for name, days in (('old', cache.UNUSED_DAYS + 1), ('new', cache.UNUSED_DAYS - 1)):
+        (tmp_path / f'{name}.tensorrt').mkdir()
         for path in (tmp_path / f'{name}.onnx', tmp_path / f'{name}.sha256'):
             path.write_text(name)
         (tmp_path / f'{name}_named.tensorrt').mkdir()
@@ -55,7 +63,7 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_tidies_up(
     with pytest.raises(EngineError, match='no'):
         cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
     assert {one.name for one in tmp_path.iterdir()} == {
-        '.lock', 'new.onnx', 'new.sha256', 'new_named.tensorrt'}
+        '.lock', 'new.onnx', 'new.sha256', 'new.tensorrt', 'new_named.tensorrt'}
 
 
 def test_a_model_has_another_name_for_other_weights_versions_and_frames(
@@ -68,15 +76,18 @@ def test_a_model_has_another_name_for_other_weights_versions_and_frames(
     paths.add(cache.cached_path(card, kind, '2', '.onnx'))
     paths.add(cache.cached_path(card, kind._replace(x_type='uint16'), '1', '.onnx'))
     paths.add(cache.cached_path(load_card(write_card()), kind, '1', '.onnx'))
-    monkeypatch.setattr(torch, '__version__', '9')
-    paths.add(cache.cached_path(card, kind, '1', '.onnx'))
+    by_a_rig = replace(card, x=replace(card.x, invalid=7.0))
+    paths.add(cache.cached_path(by_a_rig, kind, '1', '.onnx'))
+    for module in (torch, rgbx_seg_ros):
+        monkeypatch.setattr(module, '__version__', '9')
+        paths.add(cache.cached_path(card, kind, '1', '.onnx'))
     other = write_card(weights={'file': 'w.safetensors'})
     content = tiny_card.with_suffix('.safetensors').read_bytes()
     other.with_name('w.safetensors').write_bytes(content)
     paths.add(cache.cached_path(load_card(other), kind, '1', '.onnx'))
     other.with_name('w.safetensors').write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     paths.add(cache.cached_path(load_card(other), kind, '1', '.onnx'))
-    assert len(paths) == 7
+    assert len(paths) == 9
 
 
 @pytest.fixture
@@ -131,7 +142,67 @@ def test_a_build_is_in_no_folder_of_others_and_finds_the_card_all_the_same(
     with pytest.raises(OSError, match='no build'):
         cache.start_build(load_card(tiny_card), None, Path('m.onnx'))
     assert started['cwd'] == '/'
-    assert started['env']['RGBX_SEG_MODELS'] == str(tmp_path / 'mine')
+    assert started['env'].items() >= {
+        'RGBX_SEG_MODELS': str(tmp_path / 'mine'), 'OMP_NUM_THREADS': '1',
+        'TORCHINDUCTOR_COMPILE_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}.items()
+
+
+def test_a_build_leaves_the_cores_to_others_and_its_files_to_nobody(
+        tiny_card, tmp_path, monkeypatch):
+    asked, seen = {}, []
+    for module, name in ((os, 'nice'), (os, 'umask'), (signal, 'signal')):
+        monkeypatch.setattr(module, name, lambda *values, name=name: asked.update({name: values}))
+
+    def build(card, kind, path, **options):
+        seen.append((card, kind, path, options))
+        assert tempfile.gettempdir() == os.environ['TMPDIR'] == os.environ[
+            'TORCHINDUCTOR_CACHE_DIR']
+        Path(tempfile.mkdtemp(), 'of the compiler').touch()
+        raise EngineError('it fails')
+    for name in ('TMPDIR', 'TORCHINDUCTOR_CACHE_DIR'):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    monkeypatch.setattr(cache, 'build', build)
+    card, kind = load_card(tiny_card), FrameKind((70, 90), (50, 60), 3, 'uint16')
+    monkeypatch.setattr('sys.stdin', io.StringIO(json.dumps({
+        'card': card_text(card), 'folder': str(card.folder), 'kind': kind, 'path': '/a/m.pt2',
+        'options': {'threads': 3}})))
+    with warnings.catch_warnings(), pytest.raises(SystemExit, match='^it fails$'):
+        cache.main()
+    assert seen == [(card, kind, Path('/a/m.pt2'), {'threads': 3})]
+    assert asked['nice'] == (10,) and asked['umask'] == (0o077,)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_build_ends_with_what_it_has_started():
+    process = subprocess.Popen(['sh', '-c', 'sleep 60 & echo ready; wait'], text=True,
+                               stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout.readline() == 'ready\n'
+    cache.end(process)
+    assert process.stdout.read() == ''  # at once: nobody has it any more
+    assert process.wait() < 0
+    cache.end(process)  # it does no harm
+
+
+def test_what_was_made_of_a_damaged_file_goes_with_it(write, tiny_card, tmp_path):
+    path = tmp_path / 'm.onnx'
+    cache.build(load_card(tiny_card), None, path)
+    cache.tensorrt_path(path).mkdir()
+    cache.build(load_card(tiny_card), None, path)
+    assert cache.tensorrt_path(path).exists()
+    path.write_text('damaged')
+    cache.build(load_card(tiny_card), None, path)
+    assert cache.is_intact(path)
+    assert not cache.tensorrt_path(path).exists()
+
+
+def test_the_folder_is_where_the_xdg_specification_has_it(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for given in ('', 'relative/cache'):
+        monkeypatch.setenv('XDG_CACHE_HOME', given)
+        assert cache.cache_dir() == tmp_path / '.cache/rgbx_seg_ros/engines'
+    monkeypatch.setenv('XDG_CACHE_HOME', '/elsewhere')
+    assert cache.cache_dir() == Path('/elsewhere/rgbx_seg_ros/engines')
 
 
 # Who may write where code is

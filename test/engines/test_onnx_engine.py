@@ -398,6 +398,32 @@ def test_providers_come_in_the_order_of_the_card_or_the_fastest_first(
     assert numbers == {torch.device(device).index or 0 if device != 'cpu' else None}
 
 
+def on_cuda():
+    """Return the runtime of a machine with a GPU."""
+    library = SimpleNamespace(__version__='1', get_available_providers=lambda: [
+        'TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'])
+    return onnx_engine._Runtime(library, torch.device('cuda:0'), None)
+
+
+def test_what_tensorrt_makes_lies_in_the_cache_where_nobody_else_writes(
+        named, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    runtime = on_cuda()
+    assert runtime._options('CUDAExecutionProvider', tmp_path / 'a.onnx', False) == {}
+    own = runtime._options('TensorrtExecutionProvider', tmp_path / 'a.onnx', False)
+    assert own == {
+        'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(tmp_path / 'a.tensorrt'),
+        'trt_fp16_enable': True, 'trt_int8_enable': False}
+    runtime.file = NamedFile.of(load_card(named()))
+    given = runtime._options('TensorrtExecutionProvider', runtime.file.path, True)
+    assert given['trt_int8_enable']
+    folder, name = os.path.split(given['trt_engine_cache_path'])
+    assert folder == str(cache_dir()) and name.startswith('mine-')
+    cache_dir().chmod(0o770)
+    with pytest.raises(EngineError, match='chmod go-w'):
+        runtime._options('TensorrtExecutionProvider', runtime.file.path, True)
+
+
 def test_a_faster_provider_that_fails_is_told_where_another_serves(
         cache, builds, tiny_card, monkeypatch):
     serves = TorchEngine(load_card(tiny_card), 'cpu')
@@ -411,12 +437,12 @@ def test_a_faster_provider_that_fails_is_told_where_another_serves(
                 raise EngineError('cannot load it with TensorrtExecutionProvider: no libnvinfer')
 
         def __call__(self, *pair):
-            return serves(*pair)
+            mask, confidence = serves(*pair)
+            return mask, confidence ^ 8  # as float16 may, and float32 may not
     monkeypatch.setattr(onnx_engine, 'OnnxModel', Model)
     engine = OnnxEngine(load_card(tiny_card), 'cpu')
-    offers = SimpleNamespace(get_available_providers=lambda: [
-        'TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'])
-    engine._runtime._providers = onnx_engine._providers(offers, torch.device('cuda'))
+    engine._runtime, key = on_cuda(), engine._runtime.key
+    engine._runtime.key = key  # the file is the one that was made for the CPU
     engine(*PAIR)
     engine(*PAIR)
     with pytest.warns(UserWarning, match='^CUDA runs frames of 90x70 RGB .*, as TensorRT cannot, '
