@@ -30,6 +30,14 @@ def to_batch(frame: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frame)[None]
 
 
+def resized(image: torch.Tensor, size) -> torch.Tensor:
+    """Return a map (N, C, H, W) at `size` (H, W), bilinear; what shrinks is averaged."""
+    if list(image.shape[2:]) == list(size):
+        return image
+    smaller = size[0] < image.shape[2] or size[1] < image.shape[3]
+    return F.interpolate(image, size=size, mode='bilinear', antialias=smaller)
+
+
 class Normalize(nn.Module):
     """
     Raw frames to the network's input, as the card says.
@@ -51,11 +59,10 @@ class Normalize(nn.Module):
         self.register_buffer('luma', torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, rgb, x, x_limits):
-        rgb = rgb.permute(0, 3, 1, 2).float()  # N 3 H W
-        if self.flip_rgb:
-            rgb = rgb.flip(1)
-        rgb = (rgb / 255.0 - self.rgb_mean) / self.rgb_std
+        return self.standardize(rgb, self.within_limits(x, x_limits))
 
+    def within_limits(self, x, x_limits):
+        """Return X as a map (N, 1 or 3, h, w) float32 without holes, its limits being 0 and 1."""
         raw = x.permute(0, 3, 1, 2).float()  # N C H W
         low, high = x_limits[:, 0].view(-1, 1, 1, 1), x_limits[:, 1].view(-1, 1, 1, 1)
         x = ((raw - low) / (high - low)).clamp(0.0, 1.0)
@@ -67,6 +74,14 @@ class Normalize(nn.Module):
         x = x.masked_fill(missing, 0.0)
         if x.shape[1] > self.x_mean.shape[1]:
             x = (x * self.luma).sum(dim=1, keepdim=True)
+        return x
+
+    def standardize(self, rgb, x):
+        """Return frames (N, H, W, 3) uint8 and a map of X within its limits, with mean and std."""
+        rgb = rgb.permute(0, 3, 1, 2).float()  # N 3 H W
+        if self.flip_rgb:
+            rgb = rgb.flip(1)
+        rgb = (rgb / 255.0 - self.rgb_mean) / self.rgb_std
         return rgb, (x - self.x_mean) / self.x_std  # one channel becomes all there are means for
 
 
@@ -109,9 +124,7 @@ class SegmentationGraph(nn.Module):
         return [max(1, round(side * scale)) for side in size]
 
     def _fit(self, frame, fitted):
-        if list(frame.shape[2:]) != fitted:
-            smaller = fitted[0] < frame.shape[2] or fitted[1] < frame.shape[3]
-            frame = F.interpolate(frame, size=fitted, mode='bilinear', antialias=smaller)
+        frame = resized(frame, fitted)
         bottom, right = self.input_size[0] - fitted[0], self.input_size[1] - fitted[1]
         return F.pad(frame, (0, right, 0, bottom)) if bottom or right else frame
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random changes of training samples: one geometry for RGB, X and label; colours of RGB only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 
@@ -9,7 +10,9 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
+from rgbx_seg_ros.engines.graph import resized, to_batch
 from rgbx_seg_ros.errors import DataError
+from torch.nn import functional as F
 
 _RETRIES = 10
 _BLUR_SIGMA = 0.8
@@ -25,9 +28,10 @@ class Augment:
     """
     Make a training crop of a sample.
 
-    `augment(sample, rng)` returns rgb (h, w, 3) uint8, x (h, w, C) of the type it has, and label
+    `augment(sample, rng, prepare)` returns rgb (h, w, 3) uint8, x (h, w, C) float32 and label
     (h, w) uint8, where (h, w) is `crop`. What lies outside of the frame is filled and unlabeled.
-    The fields stand in the order in which they act.
+    `prepare` makes of a raw X, as the sample has it, what can be resized: (h, w, C) float32
+    without holes. The fields stand in the order in which they act.
     """
 
     crop: tuple[int, int]
@@ -93,15 +97,17 @@ class Augment:
             if value is not None and not 0 <= value <= high:
                 raise DataError(f'augment.{name} is {value!r}, allowed is 0 to {high:g}')
 
-    def __call__(self, sample: Sample, rng: np.random.Generator):
-        return self.with_frame(sample, rng)[:3]
+    def __call__(self, sample: Sample, rng: np.random.Generator, prepare: Callable):
+        return self.with_frame(sample, rng, prepare)[:3]
 
-    def with_frame(self, sample: Sample, rng: np.random.Generator):
+    def with_frame(self, sample: Sample, rng: np.random.Generator, prepare: Callable):
         """Return rgb, x and label, and rgb as it was before its colours were changed."""
         if sample.x.dtype.kind == 'u' and self.fill_x > np.iinfo(sample.x.dtype).max:
             raise DataError(f'augment.fill_x is {self.fill_x!r}, more than the {sample.x.dtype} '
                             f'of frame {sample.name!r} can hold')
-        frame, x, label = self._rotated(*self._scaled(sample, rng), rng)
+        fill_x = prepare(np.full((1, 1), self.fill_x, sample.x.dtype)).item()
+        scaled = self._scaled(sample.rgb, prepare(sample.x), sample.label, rng)
+        frame, x, label = self._rotated(*scaled, fill_x, rng)
         place = self._place(label, rng)
         mirror = [slice(None, None, -1 if rng.random() < self.flip else 1)]
         mirror.insert(0, slice(None, None, -1 if _happens(self.flip_vertical, rng) else 1))
@@ -110,20 +116,19 @@ class Augment:
         rgb = self._recolored(frame, rng)
         x, label = (_part(image, *place, self.crop)[0] for image in (x, label))
         parts = [_filled(image, top, left, self.crop, fill)[tuple(mirror)] for image, fill in (
-            (rgb, self.fill_rgb), (x, self.fill_x), (label, UNLABELED), (frame, self.fill_rgb))]
+            (rgb, self.fill_rgb), (x, fill_x), (label, UNLABELED), (frame, self.fill_rgb))]
         parts[:2] = self._blanked(*parts[:2], rng)
         return tuple(np.ascontiguousarray(part) for part in parts)
 
-    def _scaled(self, sample, rng):
+    def _scaled(self, rgb, x, label, rng):
         """Return the three images at the size of the RGB frame times a factor."""
-        size = sample.rgb.shape[:2]
+        size = label.shape
         factor = self._factor(rng)
         if self.base is not None:
             factor *= min(self.base[0] / min(size), self.base[1] / max(size))
-        size = tuple(max(1, round(side * factor)) for side in size[::-1])
-        x = cv2.resize(np.atleast_3d(sample.x), size, interpolation=cv2.INTER_LINEAR)
-        return (cv2.resize(sample.rgb, size, interpolation=cv2.INTER_LINEAR), np.atleast_3d(x),
-                cv2.resize(sample.label, size, interpolation=cv2.INTER_NEAREST))
+        size = [max(1, round(side * factor)) for side in size]
+        return (_resized(rgb, size, resized), _resized(x, size, resized),
+                _resized(label[..., None], size, _nearest)[..., 0])
 
     def _factor(self, rng):
         low, high = self.scale
@@ -134,7 +139,7 @@ class Augment:
             return np.exp(rng.uniform(*np.log(self.scale)))
         return rng.uniform(low, high)
 
-    def _rotated(self, rgb, x, label, rng):
+    def _rotated(self, rgb, x, label, fill_x, rng):
         if not self.rotate or not _happens(self.rotate_chance, rng):
             return rgb, x, label
         angle = rng.uniform(-self.rotate, self.rotate)
@@ -145,7 +150,7 @@ class Augment:
             return cv2.warpAffine(image, matrix, (width, height), flags=interpolation,
                                   borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
 
-        x = turn(x, cv2.INTER_LINEAR, (self.fill_x,) * 4)
+        x = turn(x, cv2.INTER_LINEAR, (fill_x,) * 4)
         return (turn(rgb, cv2.INTER_LINEAR, self.fill_rgb), np.atleast_3d(x),
                 turn(label, cv2.INTER_NEAREST, UNLABELED))
 
@@ -201,6 +206,16 @@ class Augment:
         elif drawn < 2 * self.blank:
             x = np.full_like(x, x[x.shape[0] // 2, x.shape[1] // 2])
         return rgb, x
+
+
+def _resized(image, size, how):
+    """Return an image (H, W, C) of another size, as the vehicle's graph would resize it."""
+    maps = how(to_batch(image).permute(0, 3, 1, 2), size)
+    return np.ascontiguousarray(maps[0].permute(1, 2, 0).numpy())
+
+
+def _nearest(maps, size):
+    return F.interpolate(maps, size=size, mode='nearest-exact')
 
 
 def _happens(chance, rng):

@@ -9,10 +9,12 @@ from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.distributed import Processes
+from rgbx_seg_ros.engines.graph import Normalize, to_batch
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
 from rgbx_seg_ros.frames.raw import check_x, find_x_limits
 from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.config import TrainConfig
+import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 
@@ -22,12 +24,14 @@ class Crops(Dataset):
 
     A crop is asked for by epoch, place in the epoch and index of the sample. The first two seed
     its changes, so that they depend neither on the process nor on the worker that makes them. It
-    is a tuple of rgb, x, range of x and label, and of rgb before its colours were changed where
-    the losses of the recipe need that.
+    is a tuple of rgb, x and label, and of rgb before its colours were changed where the losses of
+    the recipe need that. X is made ready before it is resized, as on the vehicle: (h, w, 1 or 3)
+    float32 without holes, its limits being 0 and 1.
     """
 
     def __init__(self, samples, config: TrainConfig, card: Card):
         self.samples, self.seed, self.card = samples, config.seed, card
+        self.normalize = Normalize(card)
         self.needs_frame = config.loss.needs_frame
         self.augment = config.augment
         if config.sensors is not Sensors.BOTH:
@@ -51,13 +55,16 @@ class Crops(Dataset):
                             f'0..{len(self.card.classes) - 1}, and 255 is unlabeled')
         try:
             check_x(sample.x)
-            limits = np.float32(limits_of(sample, self.card))
+            limits = torch.tensor([limits_of(sample, self.card)], dtype=torch.float32)
         except FrameError as error:
             raise DataError(f'frame {sample.name!r}: {error}') from error
+
+        def prepare(x):
+            return self.normalize.within_limits(to_batch(x), limits)[0].permute(1, 2, 0).numpy()
+
         rng = np.random.default_rng((self.seed, epoch, place))
-        rgb, x, label, *frame = (
-            self.augment.with_frame if self.needs_frame else self.augment)(sample, rng)
-        return rgb, x, limits, label, *frame
+        augment = self.augment.with_frame if self.needs_frame else self.augment
+        return augment(sample, rng, prepare)
 
 
 def limits_of(sample: Sample, card: Card) -> tuple[float, float]:
@@ -137,4 +144,9 @@ def load_parts(crops: Crops, plan: Plan, start: int):
 def _collate(crops):
     """Return a batch, or the first error among `crops`."""
     errors = [crop for crop in crops if isinstance(crop, Exception)]
-    return errors[0] if errors else default_collate(crops)
+    if errors:
+        return errors[0]
+    # One frame of X may have three channels and the next one a single, which then becomes three.
+    channels = max(x.shape[2] for _, x, *_ in crops)
+    return default_collate([(rgb, np.repeat(x, channels // x.shape[2], axis=2), *rest)
+                            for rgb, x, *rest in crops])

@@ -211,15 +211,14 @@ class _Run:
         weights[:len(self.card.classes)] = torch.tensor(loss.class_weights or 1.0)
         weights[UNLABELED] = 0
         counts = self.processes.sum(torch.stack(
-            [weights[label.long()].sum() for _, _, _, label, *_ in parts]))
+            [weights[label.long()].sum() for _, _, label, *_ in parts]))
         return (counts / counts.sum().clamp(min=1e-12)).float()
 
-    def _losses(self, rgb, x, limits, label, *frame):
-        rgb, x, limits, label, *frame = (
-            part.to(self.device, non_blocking=True) for part in (rgb, x, limits, label, *frame))
+    def _losses(self, *crops):
+        rgb, x, label, *frame = (part.to(self.device, non_blocking=True) for part in crops)
+        images = self.normalize.standardize(rgb, x.permute(0, 3, 1, 2))
         rgb, x = ((image * there).contiguous(memory_format=torch.channels_last)
-                  for image, there in zip(self.normalize(rgb, x, limits), self.present,
-                                          strict=True))
+                  for image, there in zip(images, self.present, strict=True))
         half = _HALF.get(self.config.precision)
         with torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None):
             return self.model(rgb, x, label.long(), *frame)

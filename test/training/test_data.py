@@ -5,12 +5,18 @@
 from dataclasses import replace
 
 import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
-from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.cards.card import Card, load_card, RgbInput, XInput
+from rgbx_seg_ros.cards.labels import LabelClass
 from rgbx_seg_ros.datasets import FolderDataset, Sample
 from rgbx_seg_ros.distributed import Processes
+from rgbx_seg_ros.engines.graph import Normalize, SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.frames.raw import X_TYPES
+from rgbx_seg_ros.networks import Network
 from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.config import TrainConfig
 from rgbx_seg_ros.training.data import Crops, limits_of, load_parts, Plan
@@ -96,9 +102,9 @@ def test_a_sample_looks_different_at_another_place(crops):
 
 
 def test_the_frame_before_its_colours_were_changed_comes_along_where_it_is_needed(crops):
-    assert len(crops[0, 0, 0]) == 4
+    assert len(crops[0, 0, 0]) == 3
     crops.needs_frame = True
-    rgb, _, _, _, frame = crops[0, 0, 0]
+    rgb, _, _, frame = crops[0, 0, 0]
     assert frame.shape == rgb.shape and not np.array_equal(frame, rgb)
     assert np.array_equal(rgb, Crops.__getitem__(crops, (0, 0, 0))[0])
 
@@ -110,3 +116,93 @@ def test_a_piece_of_an_image_has_the_range_of_the_whole(write_card):
                                      'normalization': 'minmax'}))
     assert limits_of(sample, minmax) == (0.0, 50.0)
     assert limits_of(replace(sample, x_limits=None), minmax) == (3.0, 4.0)
+
+
+class Recorder(Network):
+    """Keeps its inputs."""
+
+    def forward(self, rgb, x):
+        self.inputs = rgb, x
+        return torch.zeros(len(rgb), 2, *rgb.shape[2:])
+
+
+SIDES = st.integers(33, 230)
+STANDARD = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+CLASSES = (LabelClass(0, 'road', (0, 0, 0)), LabelClass(1, 'hole', (1, 1, 1)))
+
+
+@st.composite
+def pairs(draw):
+    """Draw a card and a sample for it: X of any type and size, with holes."""
+    x_type, channels = draw(st.sampled_from(X_TYPES)), draw(st.sampled_from(((), (1,), (3,))))
+    normalization = draw(st.sampled_from(('auto', 'fixed', 'minmax', 'percentile')))
+    rgb_size, x_size = (draw(st.tuples(SIDES, SIDES)) for _ in range(2))
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    rgb = rng.integers(0, 256, (*rgb_size, 3), np.uint8)
+    x = rng.integers(1, 250, (*x_size, *channels)).astype(x_type)
+    holes = rng.random(x.shape) < draw(st.sampled_from((0.0, 0.05, 0.6)))
+    x[holes] = np.nan if x_type == np.float32 else 0
+    takes = draw(st.sampled_from((1, 3)))
+    card = Card('a', 'b', 'mini', CLASSES, (64, 96), RgbInput(*STANDARD), XInput(
+        'depth', *(values[:takes] for values in STANDARD), normalization, invalid=0.0,
+        range=(20.0, 180.0) if normalization == 'fixed' else None))
+    return card, Sample('a', rgb, x, np.zeros(rgb_size, np.uint8))
+
+
+@settings(deadline=None, max_examples=80)
+@given(pairs())
+def test_a_frame_at_any_scale_is_what_the_vehicle_makes_of_it(pair):
+    card, sample = pair
+    size = sample.rgb.shape[:2]
+    scale = min(64 / size[0], 96 / size[1])
+    plain = Augment((64, 96), scale=(scale, scale), log_scale=False, flip=0.0, jitter=0.0,
+                    blank=0.0, anchor=0.0)
+    crops = Crops([sample], replace(CONFIG, augment=plain), card)
+    rgb, x, _ = map(torch.from_numpy, crops[0, 0, 0])
+    trained = Normalize(card).standardize(rgb[None], x[None].permute(0, 3, 1, 2))
+    network = Recorder()
+    SegmentationGraph(network, card)(
+        to_batch(sample.rgb), to_batch(sample.x), torch.tensor([limits_of(sample, card)]),
+        torch.ones(1, 2))
+    height, width = (round(side * scale) for side in size)
+    for ours, theirs, level in zip(trained, network.inputs, (1.01 / 255 / 0.2, 2e-5), strict=True):
+        shown = theirs[..., :height, :width]
+        torch.testing.assert_close(ours[..., :height, :width].expand_as(shown), shown,
+                                   rtol=0, atol=level)
+
+
+@pytest.mark.parametrize('invalid', [0.0, 255.0])
+def test_holes_of_x_do_not_grow_and_what_lies_outside_is_filled_like_a_frame(write_card, invalid):
+    card = load_card(write_card(x={
+        'kind': 'depth', 'mean': [0.0], 'std': [1.0], 'normalization': 'fixed',
+        'range': [100, 200], 'invalid': invalid}))
+    x = np.full((80, 120), 200, np.uint8)
+    x[::4, ::5] = invalid
+    sample = Sample('a', np.zeros((80, 120, 3), np.uint8), x, np.zeros((80, 120), np.uint8))
+    for scale in (0.5, 0.7, 1.5):
+        augment = Augment((130, 192), scale=(scale, scale), rotate=10.0, fill_x=255.0, blank=0.0)
+        _, x, label = Crops([sample], replace(CONFIG, augment=augment), card)[0, 0, 0]
+        inside = cv2.erode(np.uint8(label == 0), np.ones((5, 5)), borderValue=0) > 0
+        assert (1 - x[inside]).mean() == pytest.approx(1 / 20, abs=0.01)
+        outside = cv2.dilate(np.uint8(label == 0), np.ones((5, 5))) == 0
+        assert outside.any() and (x[outside] == (invalid == 0.0)).all()
+
+
+@pytest.mark.parametrize('takes', [1, 3])
+def test_frames_of_x_of_other_types_and_channels_share_a_batch(tmp_path, write_frames, write_card,
+                                                               takes):
+    data = write_frames(tmp_path / 'data', 4)
+    paths = sorted((data / 'thermal').iterdir())
+    plain = cv2.imread(str(paths[0]), cv2.IMREAD_UNCHANGED)
+    for path, x in zip(paths, (plain, plain.astype(np.uint16) * 100, cv2.merge([plain] * 3),
+                               np.float32(plain)), strict=True):
+        path.unlink()
+        cv2.imwrite(str(path.with_suffix('.tif')), x)
+    card = load_card(write_card(x={'kind': 'thermal', 'mean': [0.0] * takes, 'std': [1.0] * takes,
+                                   'normalization': 'minmax'}))
+    augment = Augment((64, 96), scale=(1.0, 1.0), flip=0.0, jitter=0.0, blank=0.0)
+    crops = Crops(FolderDataset(data), replace(CONFIG, augment=augment), card)
+    (_, x, _), = next(load_parts(crops, plan(4, epochs=1), 0))
+    assert x.shape == (4, 64, 96, 3 if takes == 3 else 1)
+    for other in x[1:]:
+        torch.testing.assert_close(other, x[0], rtol=0, atol=1e-6)

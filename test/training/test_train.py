@@ -148,19 +148,22 @@ def seen(monkeypatch):
     return Recorder.seen
 
 
+@pytest.mark.parametrize('scale', [1.0, 0.4])
 @pytest.mark.parametrize('x_type', [np.uint8, np.uint16])
 def test_the_network_gets_in_training_what_it_gets_on_the_vehicle(tmp_path, write_frames, recipe,
-                                                                  seen, x_type):
-    data = write_frames(tmp_path / 'data', 1, SIZE, x_type=x_type)
-    config = load_config(recipe(epochs=1, batch_size=1, augment=PLAIN))
+                                                                  seen, x_type, scale):
+    size = tuple(round(side / scale) for side in SIZE)
+    data = write_frames(tmp_path / 'data', 1, size, x_type=x_type)
+    config = load_config(recipe(epochs=1, batch_size=1, augment={**PLAIN, 'scale': [scale] * 2}))
     train(config, data, tmp_path / 'out')
     card, sample = load_card(config.card), FolderDataset(data)[0]
     limits = torch.tensor([find_x_limits(sample.x, card.x)], dtype=torch.float32)
     SegmentationGraph(Recorder(), card)(
         to_batch(sample.rgb), to_batch(sample.x), limits, torch.ones(1, 2))
     trained, used = seen
-    for image, expected in zip(trained, used, strict=True):
-        torch.testing.assert_close(image, expected)
+    level = 1.01 / 255 / min(card.rgb.std) if scale < 1 else 1e-5
+    for image, expected, off in zip(trained, used, (level, 1e-5), strict=True):
+        torch.testing.assert_close(image, expected, rtol=0, atol=off)
 
 
 def test_every_epoch_sees_other_crops_and_the_same_seed_the_same(data, recipe, tmp_path, seen):
