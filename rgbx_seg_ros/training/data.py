@@ -3,6 +3,7 @@
 """Batches for training: which samples in which order, cropped and changed, the same every time."""
 
 from dataclasses import replace
+from enum import IntEnum
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
@@ -16,6 +17,21 @@ from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.config import TrainConfig
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
+
+
+class Stream(IntEnum):
+    """What a training draws at random, each from numbers of its own."""
+
+    ORDER = 0
+    """Of the samples of an epoch."""
+    CHANGES = 1
+    """Of a sample, by epoch and place in it."""
+    DROPOUT = 2
+    """In a step, by the place of a part in it."""
+
+    def of(self, seed: int, *where: int) -> np.random.SeedSequence:
+        """Return what seeds the numbers drawn at one point of a training with this `seed`."""
+        return np.random.SeedSequence(seed, spawn_key=(self, *where))
 
 
 class Crops(Dataset):
@@ -62,7 +78,7 @@ class Crops(Dataset):
         def prepare(x):
             return self.normalize.within_limits(to_batch(x), limits)[0].permute(1, 2, 0).numpy()
 
-        rng = np.random.default_rng((self.seed, epoch, place))
+        rng = np.random.default_rng(Stream.CHANGES.of(self.seed, epoch, place))
         augment = self.augment.with_frame if self.needs_frame else self.augment
         return augment(sample, rng, prepare)
 
@@ -96,7 +112,7 @@ class Plan:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the samples of an epoch in their order, by index."""
-        rng = np.random.default_rng((self.config.seed, epoch))
+        rng = np.random.default_rng(Stream.ORDER.of(self.config.seed, epoch))
         needed = self.steps_per_epoch * self.config.batch_size
         passes = -(-needed // self.samples)
         return np.concatenate([rng.permutation(self.samples) for _ in range(passes)])[:needed]

@@ -25,7 +25,7 @@ from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import read_yaml
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.training.config import CHOICES, config_text, load_config, plain, TrainConfig
-from rgbx_seg_ros.training.data import Crops, load_parts, Plan
+from rgbx_seg_ros.training.data import Crops, load_parts, Plan, Stream
 from rgbx_seg_ros.training.log import TrainLog
 from rgbx_seg_ros.training.losses import Objective
 from rgbx_seg_ros.training.optimizers import build_optimizer, step_size, update_average
@@ -194,7 +194,7 @@ class _Run:
         """Seed dropout, so that a resumed run draws what an unbroken one does."""
         # NumPy mixes the numbers; those of PyTorch's generators would be alike for seeds in a row.
         place = part * self.processes.count + self.processes.rank
-        sequence = np.random.SeedSequence((self.config.seed, self.step, place))
+        sequence = Stream.DROPOUT.of(self.config.seed, self.step, place)
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def _shares(self, parts):

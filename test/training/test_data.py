@@ -19,7 +19,7 @@ from rgbx_seg_ros.frames.raw import X_TYPES
 from rgbx_seg_ros.networks import Network
 from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.config import TrainConfig
-from rgbx_seg_ros.training.data import Crops, limits_of, load_parts, Plan
+from rgbx_seg_ros.training.data import Crops, limits_of, load_parts, Plan, Stream
 import torch
 
 CONFIG = TrainConfig('tiny', Augment((64, 96)), epochs=3, batch_size=4, workers=0)
@@ -116,6 +116,21 @@ def test_a_piece_of_an_image_has_the_range_of_the_whole(write_card):
                                      'normalization': 'minmax'}))
     assert limits_of(sample, minmax) == (0.0, 50.0)
     assert limits_of(replace(sample, x_limits=None), minmax) == (3.0, 4.0)
+
+
+def test_the_order_of_an_epoch_its_changes_and_its_dropout_are_drawn_apart(crops, monkeypatch):
+    states = [stream.of(seed, *where).generate_state(4).tobytes() for stream in Stream
+              for seed in (0, 1) for where in ((0, 0), (0, 1), (1, 0), (1, 1), (0,), (1,))]
+    assert len({*states}) == len(states)
+    drawn = []
+    monkeypatch.setattr(Augment, '__call__', lambda _, sample, rng, prepare: drawn.append(
+        rng.permutation(9).tolist()))
+    for epoch in range(3):
+        for place in range(3):
+            crops[epoch, place, 0]
+    orders = [plan().order(epoch).tolist()[:8] for epoch in range(3)]
+    assert not [order for order in orders if order in [changes[:8] for changes in drawn]]
+    assert len({*map(tuple, drawn)}) == 9
 
 
 class Recorder(Network):
