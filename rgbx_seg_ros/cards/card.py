@@ -24,6 +24,8 @@ from rgbx_seg_ros.resources import share_dir
 X_KINDS = ('thermal', 'depth', 'polarization', 'dsm')
 X_NORMALIZATIONS = ('auto', 'fixed', 'celsius', 'minmax', 'percentile')
 ONNX_PROVIDERS = ('TensorRT', 'CUDA', 'CPU')
+ENDINGS = ('.yaml', '.yml')
+"""Of the file of a card."""
 
 
 def _check_mean_std(where: str, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -250,6 +252,8 @@ class Card:
     """File with a pair and the mask that the model makes of it, for `self_test`; None: no test."""
     folder: Path = field(default=Path(), metadata={'in_file': False})
     """Where the card was read from."""
+    ending: str = field(default='.yaml', metadata={'in_file': False})
+    """That of its file."""
 
     def __post_init__(self) -> None:
         if not self.name or self.name != Path(self.name).name:
@@ -268,6 +272,11 @@ class Card:
     def labels(self) -> LabelSet:
         """The classes as a LabelSet."""
         return LabelSet(self.classes)
+
+    @property
+    def path(self) -> Path:
+        """The file that the card was read from."""
+        return self.folder / f'{self.name}{self.ending}'
 
     @property
     def weights_path(self) -> Path | None:
@@ -297,7 +306,7 @@ class Card:
     @property
     def import_command(self) -> list[str]:
         """The command that imports a checkpoint of the authors for this card, word by word."""
-        name = self.name if self._is_shipped else str(self.folder / f'{self.name}.yaml')
+        name = self.name if self._is_shipped else str(self.path)
         file = self.published and self.published.file
         return ['rgbx-seg', 'import-weights', file or 'CHECKPOINT.pth', '--card', name,
                 '-o', str(self.import_path)]
@@ -356,7 +365,7 @@ def load_card(path_or_name: str | Path) -> Card:
     Raise CardError if there is no such card, or if it is not a valid one.
     """
     path = Path(path_or_name)
-    if path.suffix not in ('.yaml', '.yml'):
+    if path.suffix not in ENDINGS:
         names = list_cards()
         if str(path_or_name) not in names:
             raise CardError(
@@ -365,6 +374,10 @@ def load_card(path_or_name: str | Path) -> Card:
         path = models_dir() / f'{path_or_name}.yaml'
     content = read_yaml(path, CardError)
     try:
-        return replace(from_mapping(Card, content, 'card', CardError), folder=path.parent)
+        card = from_mapping(Card, content, 'card', CardError)
+        if card.name != path.stem:
+            raise CardError(f'name is {card.name!r}, needed is that of the file, {path.stem!r}: '
+                            'change one of the two')
+        return replace(card, folder=path.parent, ending=path.suffix)
     except RgbxSegError as error:
         raise CardError(f'{str(path)!r}: {error}') from error

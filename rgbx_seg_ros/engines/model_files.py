@@ -141,7 +141,7 @@ def card_text(card: Card) -> str:
     Without its section `onnx`: a file does not depend on who names it.
     """
     content = dataclasses.asdict(card)
-    del content['folder'], content['onnx']
+    del content['folder'], content['ending'], content['onnx']
     return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
 
 

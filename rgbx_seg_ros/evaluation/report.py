@@ -126,13 +126,11 @@ def provenance(segmenter: Segmenter, data: Path, listing: Iterable[str]) -> dict
     names and sizes, not with every pixel.
     """
     card = segmenter.card
-    files = [card.folder / f'{card.name}{ending}' for ending in ('.yaml', '.yml')]
-    found = next((path for path in files if path.is_file()), None)
     listed = '\n'.join(listing).encode('utf-8', 'surrogateescape')
     return {
         'command': shlex.join(['rgbx-seg', *sys.argv[1:]]),
         'model': card.name,
-        'card sha256': sha256(found) if found else 'read from no file',
+        'card sha256': sha256(card.path) if card.path.is_file() else 'read from no file',
         'weights': str(card.weights_path or 'none, they are random'),
         'weights sha256': sha256(card.weights_path) if card.weights_path else 'none',
         'data': str(data.resolve()),

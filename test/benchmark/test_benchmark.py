@@ -227,7 +227,7 @@ def test_engines_that_make_files_get_random_weights_for_as_long_as_it_takes(tmp_
 
 
 def test_cards_without_weights_run_with_one_warning(run, write_card, tiny_card, tmp_path):
-    path = write_card(name='bare')
+    path = write_card(name='bare').rename(tmp_path / 'bare.yaml')
     lost = tmp_path / 'lost.yaml'
     lost.write_text(tiny_card.read_text().replace('tiny', 'lost'))
     with pytest.warns(UserWarning, match='no weights on disk for bare, lost: random') as said:

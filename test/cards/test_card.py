@@ -98,6 +98,22 @@ def test_a_card_is_read_from_a_path_with_the_weights_beside_it(write_card):
     assert load_card(write_card()).weights_path is None
 
 
+@pytest.mark.parametrize('stem', ['other', 'tiny.v2', 'Tiny'])
+def test_the_name_of_a_card_is_that_of_its_file(write_card, stem):
+    for ending in ('.yaml', '.yml'):
+        path = write_card().rename(write_card().with_name(stem + ending))
+        with pytest.raises(CardError, match=f"name is 'tiny', needed is .* the file, '{stem}'"):
+            load_card(path)
+
+
+def test_a_card_may_end_in_yml(write_card):
+    path = write_card(published=PUBLISHED, weights={'file': 'w.safetensors'})
+    path = path.rename(path.with_suffix('.yml'))
+    card = load_card(path)
+    assert card.path == path
+    assert str(path) in card.import_command
+
+
 def test_a_card_names_an_onnx_file_or_providers_or_both_or_nothing(write_card):
     assert load_card(write_card()).onnx is None
     card = load_card(write_card(onnx={'file': 'a.onnx', 'providers': ['CUDA', 'TensorRT', 'CPU']}))
