@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 import sys
 
+from rgbx_seg_ros.files import appearing
 from tqdm import tqdm
 
 LOSSES = 'losses.csv'
@@ -16,13 +17,14 @@ class TrainLog:
     The log of a training in the folder `out`, from step `start` of `steps` on.
 
     `losses.csv` has a row for each step, with the losses by name; of a resumed run those from
-    `start` on are written anew. Without TensorBoard its files are left out, which is said once.
+    `start` on are written anew, and cells stay empty for losses that a changed recipe has or had
+    not. Without TensorBoard its files are left out, which is said once.
     """
 
     def __init__(self, out: Path, start: int, steps: int):
         self._rows = None
         self._path = out / LOSSES
-        self._keep_rows_before(start)
+        self._start = start
         self._bar = tqdm(total=steps, initial=start, unit='step', disable=None)
         self._board = self._open_board(out / 'tensorboard', start)
 
@@ -45,11 +47,7 @@ class TrainLog:
         """Write down a step; `losses` are its terms by name."""
         row = {'step': step, 'loss': sum(losses.values()), **losses, 'step_size': step_size}
         if self._rows is None:
-            new = not self._path.exists()
-            self._file = self._path.open('a', newline='', encoding='utf-8')
-            self._rows = csv.DictWriter(self._file, list(row))
-            if new:
-                self._rows.writeheader()
+            self._go_on([*row])
         self._rows.writerow(row)
         self._file.flush()
         self._bar.set_postfix(loss=f'{row["loss"]:.4f}', refresh=False)
@@ -64,16 +62,28 @@ class TrainLog:
         if self._board is not None:
             self._board.add_scalar('val/mean_iou', mean_iou, step)
 
-    def _keep_rows_before(self, start):
+    def _go_on(self, names):
+        """Begin the file with columns for `names`, and the rows of the steps before the first."""
+        former = self._former()
+        if former:
+            *terms, size = names
+            names = [*dict.fromkeys([*former[0], *terms])]
+            names.append(names.pop(names.index(size)))  # it stays the last one
+        with appearing(self._path) as part, part.open('w', newline='', encoding='utf-8') as file:
+            rows = csv.DictWriter(file, names)
+            rows.writeheader()
+            rows.writerows(former)
+        self._file = self._path.open('a', newline='', encoding='utf-8')
+        self._rows = csv.DictWriter(self._file, names)
+
+    def _former(self):
+        """Return the rows that stay, by column; of a run that was killed the last may be cut."""
         if not self._path.exists():
-            return
-        lines = self._path.read_text(encoding='utf-8').splitlines(keepends=True)
-        kept = [line for line in lines[1:]
-                if line.endswith('\n') and int(line.partition(',')[0]) < start]
-        if kept:
-            self._path.write_text(''.join([lines[0], *kept]), encoding='utf-8')
-        else:
-            self._path.unlink()
+            return []
+        head, *lines = self._path.read_text(encoding='utf-8').splitlines(keepends=True) or ['']
+        kept = [line for line in lines if line.endswith('\n')
+                and (step := line.partition(',')[0]).isdigit() and int(step) < self._start]
+        return [*csv.DictReader([head, *kept])]
 
     def _open_board(self, folder, start):
         try:

@@ -55,3 +55,35 @@ def test_without_tensorboard_one_line_tells_how_to_get_it(tmp_path, monkeypatch,
     assert err == ''
     assert not (tmp_path / 'tensorboard').exists()
     assert len(rows(tmp_path)) == 4
+
+
+def test_a_run_that_goes_on_with_other_losses_gives_them_columns(tmp_path):
+    write(tmp_path, 0, [0, 1])
+    with TrainLog(tmp_path, 1, 10) as log:
+        log.step(1, 0.1, {'cross_entropy': 0.25, 'focal': 0.5})
+        log.step(2, 0.1, {'cross_entropy': 0.125, 'focal': 0.5})
+    assert rows(tmp_path) == [
+        'step,loss,cross_entropy,dice,focal,step_size', '0,0.5,0.0,0.5,,0.1',
+        '1,0.75,0.25,,0.5,0.1', '2,0.625,0.125,,0.5,0.1']
+    write(tmp_path, 3, [3])
+    assert rows(tmp_path)[0] == 'step,loss,cross_entropy,dice,focal,step_size'
+    assert rows(tmp_path)[-1] == '3,0.8,0.3,0.5,,0.1'
+
+
+def test_a_run_that_makes_no_step_leaves_the_table_as_it_is(tmp_path):
+    write(tmp_path, 0, range(3))
+    before = (tmp_path / 'losses.csv').read_bytes()
+    write(tmp_path, 3, [])
+    assert (tmp_path / 'losses.csv').read_bytes() == before
+
+
+@pytest.mark.parametrize('rest', ['', '\0\0\0\0', 'nan,1,2,3,4\n', '\n'])
+def test_a_table_that_lost_its_end_with_the_power_goes_on(tmp_path, rest):
+    write(tmp_path, 0, range(3))
+    with (tmp_path / 'losses.csv').open('a') as file:
+        file.write(rest)
+    write(tmp_path, 2, [2, 3])
+    assert [row.split(',')[0] for row in rows(tmp_path)] == ['step', *'0123']
+    (tmp_path / 'losses.csv').write_text('')
+    write(tmp_path, 2, [2, 3])
+    assert [row.split(',')[0] for row in rows(tmp_path)] == ['step', '2', '3']
