@@ -46,7 +46,8 @@ def test_the_files_in_the_table_are_those_that_a_training_leaves(
     (tmp_path / 'data' / 'dataset.yaml').write_text('splits: {train: 4, val: 4}')
     (tmp_path / 'recipe.yaml').write_text(yaml.safe_dump({
         'card': str(write_card(network='mini', network_args={})), 'workers': 0, 'epochs': 2,
-        'split': 'train', 'val_split': 'val', 'augment': {'crop': [64, 96]}}))
+        'split': 'train', 'val_split': 'val', 'augment': train_stage.PLAIN,
+        'steps_per_epoch': 30, 'learning_rate': 0.02, 'warmup_epochs': 0}))
     train(load_config(tmp_path / 'recipe.yaml'), tmp_path / 'data', tmp_path / 'out')
     rows = re.findall(r'^\| (`.*?) \|', TEXT, re.MULTILINE)
     named = {name.replace('CARD', 'tiny').rstrip('/')

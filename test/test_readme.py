@@ -15,6 +15,8 @@ import pytest
 from rgbx_seg_ros.__main__ import main
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.parameters import markdown_table
 import torch
@@ -69,6 +71,9 @@ def run_rgbx_seg(words, workplace, monkeypatch):
         words = ['train', 'recipe.yaml', *words[2:]]
     monkeypatch.setattr(sys, 'argv', ['rgbx-seg', *words])
     assert main() == 0
+    if words[0] == 'train':
+        (card,) = Path(words[words.index('--out') + 1]).glob('msrs*.yaml')
+        self_test(Segmenter.from_card(card, device='cpu'))  # which the node does as well
 
 
 def check_make(words, workplace, monkeypatch):

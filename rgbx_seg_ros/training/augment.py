@@ -97,14 +97,18 @@ class Augment:
             if value is not None and not 0 <= value <= high:
                 raise DataError(f'augment.{name} is {value!r}, allowed is 0 to {high:g}')
 
+    def check(self, sample: Sample) -> None:
+        """Raise DataError for a sample whose X cannot hold the value that it is filled with."""
+        if sample.x.dtype.kind == 'u' and self.fill_x > np.iinfo(sample.x.dtype).max:
+            raise DataError(f'augment.fill_x is {self.fill_x!r}, more than the {sample.x.dtype} '
+                            f'of frame {sample.name!r} can hold')
+
     def __call__(self, sample: Sample, rng: np.random.Generator, prepare: Callable):
         return self.with_frame(sample, rng, prepare)[:3]
 
     def with_frame(self, sample: Sample, rng: np.random.Generator, prepare: Callable):
         """Return rgb, x and label, and rgb as it was before its colours were changed."""
-        if sample.x.dtype.kind == 'u' and self.fill_x > np.iinfo(sample.x.dtype).max:
-            raise DataError(f'augment.fill_x is {self.fill_x!r}, more than the {sample.x.dtype} '
-                            f'of frame {sample.name!r} can hold')
+        self.check(sample)
         fill_x = prepare(np.full((1, 1), self.fill_x, sample.x.dtype)).item()
         scaled = self._scaled(sample.rgb, prepare(sample.x), sample.label, rng)
         frame, x, label = self._rotated(*scaled, fill_x, rng)

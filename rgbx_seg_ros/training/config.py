@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 import math
 from pathlib import Path
 
+from rgbx_seg_ros.cards.card import ENDINGS
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
@@ -146,8 +147,20 @@ class TrainConfig:
 def load_config(path) -> TrainConfig:
     """Read a recipe from a YAML file; raise DataError where it is not a valid one."""
     config = from_mapping(TrainConfig, read_yaml(Path(path), DataError), str(path), DataError)
-    beside = Path(path).parent / config.card
-    return replace(config, card=str(beside)) if beside.is_file() else config
+    return from_anywhere(config, Path(path).parent)
+
+
+def from_anywhere(config: TrainConfig, folder: Path = Path()) -> TrainConfig:
+    """
+    Return the recipe with the path of its card, if it is not a name, as an absolute one.
+
+    It is one from `folder`, or from where the command runs.
+    """
+    if Path(config.card).suffix not in ENDINGS:
+        return config
+    beside = folder / config.card
+    path = beside if beside.is_file() else Path(config.card)
+    return replace(config, card=str(path.absolute()))
 
 
 def plain(config: TrainConfig) -> dict:

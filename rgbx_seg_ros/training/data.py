@@ -62,18 +62,8 @@ class Crops(Dataset):
 
     def _crop(self, epoch, place, index):
         sample = self.samples[index]
-        if sample.label is None:
-            raise DataError(f'frame {sample.name!r} has no label: training needs one')
-        known = (sample.label < len(self.card.classes)) | (sample.label == UNLABELED)
-        if not known.all():
-            raise DataError(f'the label of frame {sample.name!r} has the id '
-                            f'{int(sample.label[~known][0])}; the card {self.card.name!r} has '
-                            f'0..{len(self.card.classes) - 1}, and 255 is unlabeled')
-        try:
-            check_x(sample.x)
-            limits = torch.tensor([limits_of(sample, self.card)], dtype=torch.float32)
-        except FrameError as error:
-            raise DataError(f'frame {sample.name!r}: {error}') from error
+        check_label(sample, self.card)
+        limits = torch.tensor([limits_of(sample, self.card)], dtype=torch.float32)
 
         def prepare(x):
             return self.normalize.within_limits(to_batch(x), limits)[0].permute(1, 2, 0).numpy()
@@ -83,11 +73,30 @@ class Crops(Dataset):
         return augment(sample, rng, prepare)
 
 
+def check_label(sample: Sample, card: Card) -> None:
+    """Raise DataError for a sample that has no label, or one with ids that the card does not."""
+    if sample.label is None:
+        raise DataError(f'frame {sample.name!r} has no label: training needs one')
+    known = (sample.label < len(card.classes)) | (sample.label == UNLABELED)
+    if not known.all():
+        raise DataError(f'the label of frame {sample.name!r} has the id '
+                        f'{int(sample.label[~known][0])}; the card {card.name!r} has '
+                        f'0..{len(card.classes) - 1}, and 255 is unlabeled')
+
+
 def limits_of(sample: Sample, card: Card) -> tuple[float, float]:
-    """Return the raw values of X that become 0 and 1, those of the whole frame of `sample`."""
-    if card.x.normalization == 'minmax' and sample.x_limits is not None:
-        return sample.x_limits
-    return find_x_limits(sample.x, card.x)
+    """
+    Return the raw values of X that become 0 and 1, those of the whole frame of `sample`.
+
+    Raise DataError for an X that cannot be used.
+    """
+    try:
+        check_x(sample.x)
+        if card.x.normalization == 'minmax' and sample.x_limits is not None:
+            return sample.x_limits
+        return find_x_limits(sample.x, card.x)
+    except FrameError as error:
+        raise DataError(f'frame {sample.name!r}: {error}') from error
 
 
 class Plan:

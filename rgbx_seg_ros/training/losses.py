@@ -15,6 +15,7 @@ from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.layers import at_least_float32, without_autocast
+from rgbx_seg_ros.networks.training import TrainingOutputs
 import torch
 from torch import distributed, nn
 from torch.nn import functional as F
@@ -313,10 +314,7 @@ class Objective(nn.Module):
         self.auxiliary = nn.ModuleList(_Criterion(part, num_classes) for part in spec.auxiliary)
 
     def forward(self, rgb, x, label, frame=None):
-        if self.parts is None:
-            logits, auxiliary, extra = self.network(rgb, x), (), {}
-        else:
-            logits, auxiliary, extra = self.parts(self.network, rgb, x, label, frame)
+        logits, auxiliary, extra = self.outputs(rgb, x, label, frame)
         with without_autocast(logits):
             losses = self.main(logits, label, self.spec.at(self.epoch))
             for i, (criterion, aside) in enumerate(zip(self.auxiliary, auxiliary, strict=True)):
@@ -330,3 +328,9 @@ class Objective(nn.Module):
             if weight:
                 losses[name] = weight * extra[name]
         return losses
+
+    def outputs(self, rgb, x, label, frame=None) -> TrainingOutputs:
+        """Return what the losses are taken of, from the inputs of `forward`."""
+        if self.parts is None:
+            return TrainingOutputs(self.network(rgb, x))
+        return self.parts(self.network, rgb, x, label, frame)

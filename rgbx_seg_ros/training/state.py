@@ -32,16 +32,6 @@ def write_state(state: dict, folder: Path) -> None:
     _sync(folder)
 
 
-def write_file(content: bytes, path: Path) -> None:
-    """Write a file, which appears at `path` complete or not at all."""
-    part = path.with_name(f'.{path.name}.part')
-    with part.open('wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def _sync(folder):
     """Force the names of the files in `folder` onto the disk."""
     handle = os.open(folder, os.O_RDONLY)

@@ -21,29 +21,28 @@ from rgbx_seg_ros.datasets import open_dataset
 from rgbx_seg_ros.distributed import joined
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.engines.torch_engine import find_device
-from rgbx_seg_ros.errors import CardError, DataError
-from rgbx_seg_ros.fields import read_yaml
+from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.networks import build
-from rgbx_seg_ros.training.config import CHOICES, config_text, load_config, plain, TrainConfig
+from rgbx_seg_ros.training.checks import check_step, classes_without_pixels, survey
+from rgbx_seg_ros.training.config import (
+    CHOICES,
+    from_anywhere,
+    load_config,
+    plain,
+    TrainConfig,
+)
 from rgbx_seg_ros.training.data import Crops, load_parts, Plan, Stream
 from rgbx_seg_ros.training.log import TrainLog
 from rgbx_seg_ros.training.losses import Objective
 from rgbx_seg_ros.training.optimizers import build_optimizer, step_size, update_average
-from rgbx_seg_ros.training.state import (
-    LAST,
-    not_this_training,
-    read_state,
-    write_file,
-    write_state,
-)
+from rgbx_seg_ros.training.outputs import BEST, Outputs
+from rgbx_seg_ros.training.state import LAST, not_this_training, read_state, write_state
 from rgbx_seg_ros.training.validation import validate
-from rgbx_seg_ros.weights.checkpoint import save_weights, sha256, start_from
+from rgbx_seg_ros.weights.checkpoint import save_weights, start_from
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-import yaml
 
-BEST = 'best.safetensors'
 _HALF = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -58,44 +57,41 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = 'cpu',
     beside them makes them a model.
     """
     with joined(find_device(device)) as processes:
-        return _train(config, data, out, processes, weights)
+        return _train(from_anywhere(config), data, out, processes, weights)
 
 
 def _train(config, data, out, processes, weights):
     """Train in one of the `processes`; what it holds of them is gone at its end."""
     with contextlib.ExitStack() as stack:
         card = load_card(config.card)
+        outputs = Outputs(out, card) if processes.is_first else None
         samples = open_dataset(config.dataset, data, config.split, config.exclude)
         scored = (open_dataset(config.dataset, data, config.val_split)
                   if config.val_split is not None else None)
         if len(samples) < config.batch_size:
             raise DataError(f'{str(data)!r} holds {len(samples)} samples, fewer than a batch of '
                             f'{config.batch_size}')
-        run = _Run(config, card, Plan(config, len(samples), processes), out, weights)
+        plan = Plan(config, len(samples), processes)
+        check_step(config, card, plan)
+        run = _Run(config, card, plan, out, weights)
         notes = run.resume()
+        found = survey(samples, card, processes, config.augment)
+        notes += classes_without_pixels(found, card)
+        sets = [(samples, found.mixed)]
+        if scored is not None:
+            sets.insert(0, (scored, survey(scored, card, processes).mixed))
         log = None
-        if processes.is_first:
-            out.mkdir(parents=True, exist_ok=True)
-            write_file(config_text(config).encode(), out / 'config.yaml')
+        if outputs:
+            outputs.begin(config)
             log = stack.enter_context(TrainLog(out, run.step, run.plan.steps))
             for note in notes:
                 log.say(note)
         _steps(run, Crops(samples, config, card), scored, log)
-        trained = run.finish()
-        if log:
-            log.say(f'wrote {trained}')
-        return trained
-
-
-def _check_precision(config, network, device):
-    """Raise DataError where PyTorch is known to compute wrong gradients."""
-    # Seen with 2.13: the weights' gradient of these reads memory that nobody has written.
-    wrong = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
-             and module.groups > 1 and max(module.dilation) > 1]
-    if wrong and device.type == 'cpu' and config.precision == 'bfloat16':
-        raise DataError(f"precision is 'bfloat16': on a CPU PyTorch computes wrong gradients for "
-                        f'convolutions with groups and dilation, such as {wrong[0]!r} of this '
-                        'network; set precision to float32, or train it on a GPU')
+        if outputs:
+            for note in outputs.finish(run.average if run.best is None else None, sets):
+                log.say(note)
+            log.say(f'wrote {outputs.weights}')
+        return out / f'{card.name}.safetensors'
 
 
 def _steps(run, crops, scored, log):
@@ -132,7 +128,6 @@ class _Run:
         self.step, self.epoch_loss, self.best = 0, 0.0, None
         device = self.device = self.processes.device
         network = build(card.network, len(card.classes), **card.network_args)
-        _check_precision(config, network, device)
         if weights is not None:
             start_from(network, weights)
         self.objective = Objective(network, config.loss, len(card.classes)).to(
@@ -231,9 +226,6 @@ class _Run:
         if scored is not None and due:
             score = validate(self.average, self.card, scored, self.config.sensors,
                              self.processes).mean_iou()
-            if math.isnan(score):
-                raise DataError(f'val_split is {self.config.val_split!r}, which has no labels to '
-                                'score against')
             if self.best is None or score > self.best:
                 self.best = score
                 if self.processes.is_first:
@@ -244,27 +236,6 @@ class _Run:
 
     def _metadata(self, epoch):
         return {'card': self.card.name, 'epoch': str(epoch), 'mean_iou': f'{self.best:.4f}'}
-
-    def finish(self) -> Path:
-        """Write the weights to keep, and a card that names them; return their path."""
-        trained = self.out / f'{self.card.name}.safetensors'
-        if self.processes.is_first:
-            if self.best is not None:
-                write_file((self.out / BEST).read_bytes(), trained)
-            else:
-                save_weights(self.average, trained, {'card': self.card.name})
-            write_file(self._trained_card(trained).encode(), self.out / f'{self.card.name}.yaml')
-        return trained
-
-    def _trained_card(self, weights):
-        """Return the card of the recipe for the file `weights`, without what others' have done."""
-        content = read_yaml(self.card.folder / f'{self.card.name}.yaml', CardError)
-        for name in ('scores', 'published'):
-            content.pop(name, None)
-        content.get('licenses', {}).pop('weights', None)
-        content['weights'] = {'file': weights.name, 'sha256': sha256(weights)}
-        content['training'] = 'By rgbx-seg train; config.yaml beside this card is the recipe.'
-        return yaml.safe_dump(content, sort_keys=False)
 
     def save(self):
         """Write the state; a kill in between leaves the former one whole."""

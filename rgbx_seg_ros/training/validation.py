@@ -10,7 +10,6 @@ from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import DataError, FrameError
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
-from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.inference.tiles import window_starts
 from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.data import limits_of
@@ -34,7 +33,6 @@ def validate(network: nn.Module, card: Card, samples, sensors: Sensors,
         if sample.label is None:
             continue
         try:
-            check_x(sample.x)
             mask = _mask(graph, card, sample, sensors, processes.device)
             matrix.update(sample.label, mask)
         except FrameError as error:

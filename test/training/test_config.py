@@ -116,7 +116,19 @@ def test_every_network_is_compared():
 
 def test_the_card_of_a_recipe_may_lie_beside_it(recipe, tiny_card):
     path = recipe()
-    assert load_config(path).card == 'tiny.yaml'
+    assert load_config(path).card == str(Path('tiny.yaml').absolute())
     beside = path.parent / 'tiny.yaml'
     beside.write_bytes(tiny_card.read_bytes())
     assert load_config(path).card == str(beside)
+
+
+def test_a_path_of_a_card_holds_from_anywhere_and_a_name_stays_one(recipe, tiny_card, monkeypatch):
+    path = recipe()
+    (path.parent / 'tiny.yaml').write_bytes(tiny_card.read_bytes())
+    monkeypatch.chdir(path.parent)
+    above = Path('..', path.parent.name, path.name)
+    read = [load_config(given).card for given in (path, path.name, above)]
+    monkeypatch.chdir('/')
+    assert all(Path(card).samefile(path.parent / 'tiny.yaml') for card in read)
+    (path.parent / 'potholes').write_text('a file of the name of a card')
+    assert load_config(recipe(card='potholes')).card == 'potholes'
