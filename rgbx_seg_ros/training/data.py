@@ -18,6 +18,9 @@ from rgbx_seg_ros.training.config import TrainConfig
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+_SIGNS = ('shared memory', 'No space left', 'DataLoader worker (pid')
+"""What PyTorch says where a batch does not fit into /dev/shm, or a worker was killed."""
+
 
 class Stream(IntEnum):
     """What a training draws at random, each from numbers of its own."""
@@ -156,14 +159,31 @@ def load_parts(crops: Crops, plan: Plan, start: int):
     loader = DataLoader(
         crops, batch_sampler=_From(plan, start), num_workers=plan.config.workers,
         collate_fn=_collate, pin_memory=plan.processes.device.type == 'cuda')
-    parts = []
-    for batch in loader:
+    parts, batches = [], iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (RuntimeError, OSError) as error:
+            _explain(error, plan.config.workers)
+            raise
+        if batch is None:
+            return
         if isinstance(batch, Exception):
             raise batch
         parts.append(batch)
         if len(parts) == plan.parts:
             yield parts
             parts = []
+
+
+def _explain(error, workers):
+    """Raise DataError for an error of a loader that tells of its workers' memory."""
+    reason = (str(error).strip().splitlines() or [''])[-1]
+    if workers and any(sign in reason for sign in _SIGNS):
+        raise DataError(
+            f'workers is {workers!r}, and one failed as for want of memory, shared or other '
+            f'({reason}): set workers to 0 in the recipe, or give a container more, as docker run '
+            '--shm-size=2g does') from error
 
 
 def _collate(crops):

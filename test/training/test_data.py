@@ -3,6 +3,12 @@
 """Batches for training: every sample once a pass, shared out, and the same whoever makes them."""
 
 from dataclasses import replace
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
 
 import cv2
 from hypothesis import given, settings
@@ -21,6 +27,7 @@ from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.config import TrainConfig
 from rgbx_seg_ros.training.data import Crops, limits_of, load_parts, Plan, Stream
 import torch
+import yaml
 
 CONFIG = TrainConfig('tiny', Augment((64, 96)), epochs=3, batch_size=4, workers=0)
 
@@ -93,6 +100,65 @@ def test_workers_do_not_wait_for_threads_of_the_process_they_are_forked_from(cro
         assert len(parts) == 1 and cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(threads)
+
+
+class Fatal:
+    """Samples whose second one ends the worker that reads it."""
+
+    def __init__(self, samples, signal_number):
+        self.samples, self.signal_number = samples, signal_number
+
+    def __getitem__(self, index):
+        if index == 1:
+            os.kill(os.getpid(), self.signal_number)
+        return self.samples[index]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize('signal_number', [signal.SIGKILL, signal.SIGBUS])
+def test_a_worker_that_was_killed_is_told_in_one_line_with_what_helps(crops, signal_number):
+    crops.samples = Fatal(crops.samples, signal_number)
+    with pytest.raises(DataError, match='^workers is 1, and one failed as for want of memory, .* '
+                       r'\(DataLoader worker .*\): set workers to 0 .* --shm-size') as error:
+        [*load_parts(crops, plan(workers=1, epochs=1), 0)]
+    assert '\n' not in str(error.value)
+
+
+LITTLE = """
+import sys
+sys.path[:0] = {path!r}
+from rgbx_seg_ros.__main__ import main
+sys.argv = {words!r}
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(subprocess.run(['unshare', '-m', 'true'], stderr=subprocess.DEVNULL).returncode
+                    if shutil.which('unshare') else True, reason='may not mount a small /dev/shm')
+def test_batches_that_do_not_fit_into_shared_memory_are_told_in_one_line(
+        tmp_path, write_frames, write_card):
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text(yaml.safe_dump({
+        'card': str(write_card()), 'batch_size': 4, 'workers': 2,
+        'augment': {'crop': [256, 384], 'scale': [3.0, 4.0]}}))
+    words = ['rgbx-seg', 'train', recipe, '--data', write_frames(tmp_path / 'data'), '--out',
+             tmp_path / 'out', '--device', 'cpu']
+    script = tmp_path / 'run.py'
+    script.write_text(LITTLE.format(path=sys.path, words=[*map(str, words)]))
+    run = subprocess.run(
+        ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec '
+         f'{shlex.quote(sys.executable)} {shlex.quote(str(script))}'],
+        capture_output=True, text=True, timeout=240)
+    assert run.returncode == 2
+    assert run.stderr.startswith('rgbx-seg: error: workers is 2, and one failed as for want of ')
+    assert 'set workers to 0' in run.stderr and '--shm-size' in run.stderr
+    assert run.stderr.count('\n') == 1
+
+
+def test_another_error_of_a_worker_stays_what_it_is(crops, monkeypatch):
+    monkeypatch.setattr(Augment, '__call__', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        [*load_parts(crops, plan(workers=1, epochs=1), 0)]
 
 
 def test_a_sample_looks_different_at_another_place(crops):
