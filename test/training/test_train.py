@@ -385,6 +385,48 @@ def test_half_precision_learns_and_goes_on_as_it_was(data, recipe, tmp_path):
     assert whole.exists()
 
 
+def test_a_gradient_is_clipped_at_the_length_that_it_has_whatever_the_precision(
+        data, recipe, tmp_path, write_card):
+    curves = []
+    for precision in ('float32', 'float16'):
+        config = load_config(recipe(epochs=10, batch_size=4, precision=precision, augment=PLAIN,
+                                    optimizer='sgd', learning_rate=0.5, clip_norm=0.5))
+        write_card(network='mini', network_args={'exact': True})
+        train(config, data, tmp_path / precision)
+        curves.append(train_stage.read_losses(tmp_path / precision)[1])
+    assert curves[0][-1] < 0.7 * curves[0][0]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=0.02)
+
+
+class Dice(Recorder):
+    """Keeps what it draws at random in each part of a step."""
+
+    def forward(self, rgb, x):
+        if self.training and not rgb.is_meta:
+            Recorder.seen.append(torch.rand(3).tolist())
+        return self.layer(rgb + x)
+
+
+def test_dropout_is_another_one_in_every_part_of_every_step(
+        data, recipe, tmp_path, monkeypatch, seen):
+    monkeypatch.setitem(NETWORKS, 'mini', Dice)
+    train(load_config(recipe(epochs=3, accumulate=2)), data, tmp_path / 'out')
+    assert len(seen) == 12 and len({*map(tuple, seen)}) == 12
+
+
+def test_dropout_is_another_one_in_every_process(recipe, tmp_path, monkeypatch):
+    config, drawn = load_config(recipe(batch_size=4, accumulate=2)), []
+    monkeypatch.setattr(module, 'DistributedDataParallel', lambda objective, device_ids: objective)
+    for rank in range(2):
+        plan = Plan(config, 4, Processes(rank, 2, torch.device('cpu')))
+        run = module._Run(config, load_card(config.card), plan, tmp_path, None)
+        for run.step in range(3):
+            for part in range(2):
+                run._seed(part)
+                drawn.append(torch.rand(1).item())
+    assert len({*drawn}) == 12
+
+
 @pytest.mark.parametrize(('use', 'blank'), [('rgb', 1), ('x', 0)])
 def test_training_on_one_modality_shows_the_network_what_a_lost_sensor_does(
         data, recipe, tmp_path, seen, use, blank):
@@ -407,6 +449,26 @@ def splits(tmp_path, write_frames):
     write_frames(tmp_path / 'splits' / 'val', 2, SIZE)
     (tmp_path / 'splits' / 'dataset.yaml').write_text('splits: {train: 4, val: 2}')
     return tmp_path / 'splits'
+
+
+def test_the_weights_that_are_scored_are_the_averaged_ones(splits, recipe, tmp_path, monkeypatch):
+    scored = []
+
+    def score(network, *_):
+        assert not network.training
+        scored.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        matrix = ConfusionMatrix(3)
+        matrix.counts[0, 0] = 1
+        return matrix
+    monkeypatch.setattr(module, 'validate', score)
+    train(load_config(recipe(epochs=1, learning_rate=0.1, split='train', val_split='val')), splits,
+          tmp_path / 'out')
+    state = torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)
+    name = 'head.0.weight'
+    assert torch.equal(scored[0][name], state['average'][name])
+    assert not torch.allclose(scored[0][name], state['objective'][f'network.{name}'], atol=1e-3)
+    kept = load_weights(tmp_path / 'out' / 'tiny.safetensors')[name]
+    torch.testing.assert_close(kept.float(), scored[0][name], atol=1e-3, rtol=1e-3)
 
 
 def test_the_best_weights_by_the_validation_are_kept(splits, recipe, tmp_path, monkeypatch,
