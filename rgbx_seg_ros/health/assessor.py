@@ -183,9 +183,10 @@ def _segmentation(report, since, masks, silent, told):
     elif not wrong and sync.level != Level.OK:
         message = sync.message
     elif not wrong:
-        level = Level.OK
-        message = ('segmenting' if masks.rate_hz is None
-                   else f'segmenting, {masks.rate_hz:.1f} masks/s')
+        level, message = Level.OK, 'segmenting'
+        if masks.rate_hz is not None:
+            message += (f', {masks.rate_hz:.1f} masks/s' if masks.rate_hz >= 1
+                        else f', a mask every {_span(1e3 / masks.rate_hz)}')
     return _status('segmentation', level, message, report.model, {
         'mode': mode, 'model': report.model, 'engine': report.engine,
         'device': report.device, 'clock': report.clock, 'uptime_s': report.uptime_s,

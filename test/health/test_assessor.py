@@ -304,6 +304,11 @@ NOTHING = {
     'the last pairs are too old and RGB is faster than X': (
         {'drops': {'rgb_no_partner': 20, 'superseded': 6, 'too_old': 3}}, [
             '3 mask(s) were too old just now: take a smaller model']),
+    'the engine takes too long and RGB is faster than X': (
+        {'drops': {'rgb_no_partner': 20, 'superseded': 6}}, ['6 superseded (pair that gave way']),
+    'x is late': (
+        {'pairs': START.pairs, 'drops': {'rgb_no_partner': 30}, 'x_received': START.x.received,
+         'health': health(x_state='late', x_age_ms=900.0)}, ['no mask', 'x is late']),
     'frames come twice': (
         {'pairs': START.pairs, 'x_received': START.x.received + 1, 'drops': {'rgb_duplicate': 30}},
         ['30 rgb_duplicate (RGB frame with the stamp']),
@@ -371,6 +376,7 @@ def test_a_camera_slower_than_the_reports_is_no_fault_until_its_masks_stop():
             for second in range(14)]
     heads = [one['segmentation'] for one in told]
     assert {head.values['masks_hz'] for head in heads[2:12]} == {'0.50'}
+    assert {head.message for head in heads[2:12]} == {'segmenting, a mask every 2.0 s'}
     assert {head.level for head in heads[:13]} == {Level.OK}
     assert (heads[13].level, heads[13].values['masks_hz']) == (Level.ERROR, '0.00')
 
