@@ -2,8 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What reports of a node come to: how bad it is, why, and what to do about it."""
 
+from collections.abc import Callable
+from typing import Any
+
 from rgbx_seg_ros.health.monitor import FAILED
-from rgbx_seg_ros.health.report import DIAGNOSTICS, DROPS, Level, NodeReport, Status
+from rgbx_seg_ros.health.report import (
+    DIAGNOSTICS,
+    DROPS,
+    InputReport,
+    Level,
+    NodeReport,
+    Status,
+)
 
 _AHEAD_MS, _BEHIND_MS = -50.0, 60_000.0
 """Stamps beyond these are of another clock; simulated time comes a little late by its nature."""
@@ -36,14 +46,16 @@ class Assessor:
     before.
     """
 
-    def __init__(self):
-        self._first = self._before = None
+    def __init__(self) -> None:
+        self._first: NodeReport | None = None
+        self._before: NodeReport | None = None
+        self._entered: dict[str, tuple[str, float]] = {}
         self.silence = ''
         """Why no mask has come for 5 s although both cameras deliver; empty where one has."""
 
     def assess(self, report: NodeReport) -> dict[str, Status]:
         """Return the sections of DIAGNOSTICS."""
-        if self._before is None or self._before.uptime_s >= report.uptime_s:
+        if self._first is None or self._before is None or self._before.uptime_s >= report.uptime_s:
             self._first = self._before = report
             self._entered, self._masks = {}, _Masks(report)
         since = _Since(report, self._before, self._first)
@@ -57,10 +69,10 @@ class Assessor:
         self.silence = head.message if silent else ''
         return {'segmentation': head, **told}
 
-    def _lasts_s(self, name, report):
+    def _lasts_s(self, name: str, report: NodeReport) -> float:
         """Return for how long the state of a camera has been told."""
         state = report.health[f'{name}_state']
-        before, entered_s = self._entered.get(name, (None, 0.0))
+        before, entered_s = self._entered.get(name, ('', 0.0))
         if state != before:
             entered_s = report.uptime_s
             self._entered[name] = state, entered_s
@@ -70,36 +82,36 @@ class Assessor:
 class _Since:
     """What has happened since the report before; nothing, if that is the same."""
 
-    def __init__(self, report, before, first):
+    def __init__(self, report: NodeReport, before: NodeReport, first: NodeReport):
         self._report, self._before, self._first = report, before, first
         self.seconds = report.uptime_s - before.uptime_s
 
-    def count(self, count):
+    def count(self, count: Callable[[NodeReport], int]) -> int:
         """Return how much a count has grown, which `count` takes from a report."""
         return count(self._report) - count(self._before)
 
-    def received(self, name):
+    def received(self, name: str) -> int:
         """Return how many frames of a camera have come."""
         return self.count(lambda report: getattr(report, name).received)
 
-    def was_heard(self, name):
+    def was_heard(self, name: str) -> bool:
         """Return whether any frame of a camera has come since the first report."""
         return getattr(self._report, name).received > getattr(self._first, name).received
 
-    def delivers(self):
+    def delivers(self) -> bool:
         """Return whether a camera delivers, and both have done so once."""
-        return self._report.rgb.received and self._report.x.received and any(
-            self.received(name) for name in ('rgb', 'x'))
+        heard = self._report.rgb.received > 0 and self._report.x.received > 0
+        return heard and any(self.received(name) for name in ('rgb', 'x'))
 
-    def drops(self, reason):
+    def drops(self, reason: str) -> int:
         """Return how often that happened."""
         return self.count(lambda report: report.drops.get(reason, 0))
 
-    def rate_hz(self, count):
+    def rate_hz(self, count: Callable[[NodeReport], int]) -> float | None:
         """Return the same per second; None before there is a report before."""
         return self.count(count) / self.seconds if self.seconds else None
 
-    def is_fusing(self):
+    def is_fusing(self) -> bool:
         """Return whether both reports have this mode."""
         return all(r.health['mode'] == 'fusion' for r in (self._report, self._before))
 
@@ -107,15 +119,15 @@ class _Since:
 class _Masks:
     """How masks come: a camera that is slower than the reports makes none between some of them."""
 
-    def __init__(self, report):
+    def __init__(self, report: NodeReport):
         self._count, self._grown_s = report.masks, report.uptime_s
-        self.rate_hz = None
+        self.rate_hz: float | None = None
         self.quiet_s = 0.0
         """Time since the newest report that told of new masks, or since the first one."""
         self.missed = False
         """Whether one should have come since."""
 
-    def take(self, report):
+    def take(self, report: NodeReport) -> None:
         passed_s = report.uptime_s - self._grown_s
         if report.masks != self._count:
             self.rate_hz = (report.masks - self._count) / passed_s
@@ -158,7 +170,8 @@ def too_old(name: str, stamp_age_ms: float | None, clock: str, max_age_ms: float
     return 'take a smaller model or input, or raise max_age_ms'
 
 
-def _segmentation(report, since, masks, silent, told):
+def _segmentation(report: NodeReport, since: _Since, masks: _Masks, silent: bool,
+                  told: dict[str, Status]) -> Status:
     mode = report.health['mode']
     rgb, x, sync = told['rgb'], told['x'], told['sync']
     wrong = '; '.join(dict.fromkeys(s.message for s in (rgb, x) if s.level != Level.OK))
@@ -197,7 +210,7 @@ def _segmentation(report, since, masks, silent, told):
            if count}})
 
 
-def _reason(since, told, wrong):
+def _reason(since: _Since, told: dict[str, Status], wrong: str) -> str:
     """Return why no mask comes where the mode is no reason: by what has cost most just now."""
     others = _ON_THE_WAY if since.count(lambda r: r.pairs) else DROPS.keys() - {'sensor_failed'}
     for reasons in (_ENDS, others):
@@ -218,7 +231,7 @@ def _reason(since, told, wrong):
     return '; '.join(dict.fromkeys(texts))
 
 
-def _input(name, report, since, lasts_s):
+def _input(name: str, report: NodeReport, since: _Since, lasts_s: float) -> Status:
     """Return the section of one camera, which has been in its state for `lasts_s`."""
     given = getattr(report, name)
     state, rate_hz, age_ms, jitter_ms, stamp_rate_hz, saturation = (
@@ -236,7 +249,7 @@ def _input(name, report, since, lasts_s):
     return _status(name, level, message, given.frame_id or report.model, values)
 
 
-def _trouble(name, report, since, lasts_s):
+def _trouble(name: str, report: NodeReport, since: _Since, lasts_s: float) -> tuple[Level, str]:
     """Return how bad it is with a camera, and what to do."""
     given = getattr(report, name)
     state, age_ms = report.health[f'{name}_state'], report.health[f'{name}_age_ms']
@@ -281,7 +294,7 @@ def _trouble(name, report, since, lasts_s):
     return Level.OK, f'{name} is ok'
 
 
-def _advice(state, given, age_ms, share):
+def _advice(state: str, given: InputReport, age_ms: float, share: float) -> str:
     """Return what a state means, and what to do."""
     if state == 'saturated':
         return (f'{100 * share:.1f} % of its pixels are at a limit or have one value; look for a '
@@ -299,12 +312,11 @@ def _advice(state, given, age_ms, share):
     }[state]
 
 
-def _sync(report, since):
+def _sync(report: NodeReport, since: _Since) -> Status:
     both = min(since.received('rgb') - since.drops('rgb_malformed'),
                since.received('x') - since.drops('x_malformed'))
     pairs_hz = since.rate_hz(lambda r: r.pairs)
     offset_ms, apart_ms = report.percentiles['offset_ms_p50'], report.newest_apart_ms
-    rest_ms = 0.0 if offset_ms is None else offset_ms + report.x_offset_ms
     level = Level.WARN
     if since.count(lambda r: r.clock_jumps):
         message = 'a camera clock was set back (a bag that starts again?), pairing began anew'
@@ -313,11 +325,11 @@ def _sync(report, since):
         message = (f'both cameras deliver, but no two frames pair: {apart}allowed are '
                    f'{report.slop_ms:g} (sync.slop_ms); synchronise their clocks (chrony, PTP), '
                    'or set sync.x_offset_ms')
-    elif abs(rest_ms) > report.slop_ms / 2 > 0:
-        message = (f'x is stamped {abs(offset_ms):.1f} ms {"after" if offset_ms > 0 else "before"}'
-                   f' rgb at the median: set sync.x_offset_ms to {-offset_ms:.1f}')
     elif offset_ms is None:
         message = 'no pair of frames yet'
+    elif abs(offset_ms + report.x_offset_ms) > report.slop_ms / 2 > 0:
+        message = (f'x is stamped {abs(offset_ms):.1f} ms {"after" if offset_ms > 0 else "before"}'
+                   f' rgb at the median: set sync.x_offset_ms to {-offset_ms:.1f}')
     else:
         level, message = Level.OK, f'x is {offset_ms:+.1f} ms off rgb at the median'
     return _status('sync', level, message, report.model, {
@@ -326,7 +338,7 @@ def _sync(report, since):
         'clock_jumps': report.clock_jumps, **_percentiles('sync', report)})
 
 
-def _timing(report, since):
+def _timing(report: NodeReport, since: _Since) -> Status:
     half, most = (report.percentiles[f'latency_ms_{share}'] for share in ('p50', 'p99'))
     old = since.drops('too_old')
     level = Level.WARN
@@ -334,7 +346,7 @@ def _timing(report, since):
         name = 'x' if report.health['mode'] == 'x_only' else 'rgb'
         why = too_old(name, getattr(report, name).stamp_age_ms, report.clock, report.max_age_ms)
         message = f'{old} mask(s) were too old just now: {why}'
-    elif half is None:
+    elif half is None or most is None:
         message = 'no mask yet'
     else:
         level = Level.OK
@@ -344,23 +356,24 @@ def _timing(report, since):
     return _status('timing', level, message, report.model, _percentiles('timing', report))
 
 
-def _percentiles(section, report):
+def _percentiles(section: str, report: NodeReport) -> dict[str, float | None]:
     return {name: value for name, value in report.percentiles.items()
             if name in DIAGNOSTICS[section]}
 
 
-def _status(section, level, message, hardware_id, values):
+def _status(section: str, level: Level, message: str, hardware_id: str,
+            values: dict[str, Any]) -> Status:
     """Return the section with its values as text."""
     return Status(level, message, {name: _text(value) for name, value in values.items()},
                   hardware_id)
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return 'n/a'
     return f'{value:.2f}' if isinstance(value, float) else str(value)
 
 
-def _span(ms) -> str:
+def _span(ms: float) -> str:
     """Return a time as a human reads it."""
     return f'{ms:.0f} ms' if ms < 1000 else f'{ms / 1e3:.1f} s'

@@ -27,6 +27,7 @@ from collections import deque
 from dataclasses import dataclass
 import math
 from statistics import median
+from typing import Any
 import zlib
 
 import numpy as np
@@ -60,7 +61,8 @@ MODES = {
 SENSORS = {'fusion': Sensors.BOTH, 'rgb_only': Sensors.RGB, 'x_only': Sensors.X}
 """Which frames masks are made of, in the modes that make any."""
 
-_DEGRADED = {  # policy: modalities that have failed: mode; any others: wait
+# policy: modalities that have failed: mode; any others: wait
+_DEGRADED: dict[str, dict[tuple[str, ...], str]] = {
     'wait': {},
     'rgb_only': {('x',): 'rgb_only'},
     'x_only': {('rgb',): 'x_only'},
@@ -109,7 +111,7 @@ class HealthSettings:
     recovery_ms: float = 1000.0
     """So long a modality that has failed must be good before it is ok again, ms, 0 or more."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ParameterError(
                 f'policy is {self.policy!r}, allowed are: {", ".join(POLICIES)}')
@@ -135,7 +137,7 @@ def fingerprint(frame: np.ndarray) -> int:
     that changes one pixel in a thousand by one level is missed once in 10^19 such frames.
     """
     step = 1 if frame.ndim == 1 else max(1, frame.shape[0] // _ROWS)
-    return zlib.crc32(np.ascontiguousarray(frame[::step]))
+    return zlib.crc32(np.ascontiguousarray(frame[::step]).data)
 
 
 def saturation(frame: np.ndarray) -> float:
@@ -170,30 +172,31 @@ def saturation(frame: np.ndarray) -> float:
 class _Modality:
     """What is known of one stream of frames; times on the clock of the receipts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.state = 'late'
-        self.received_ns = self.changed_ns = None
-        self.stamp_ns = -math.inf
-        self.fingerprint = None
-        self.saturation = None
-        self.good_since_ns = None
-        self.receipts_ns: deque[int] = deque(maxlen=1000)
+        self.received_ns: float | None = None
+        self.changed_ns = self.stamp_ns = -math.inf
+        self.fingerprint: int | None = None
+        self.saturation: float | None = None
+        self.good_since_ns: float | None = None
+        self.receipts_ns: deque[float] = deque(maxlen=1000)
         self.stamps_ns: deque[int] = deque(maxlen=1000)
-        self.periods_ns: deque[int] = deque(maxlen=_PERIODS)
-        self.period_ns = 0
+        self.periods_ns: deque[float] = deque(maxlen=_PERIODS)
+        self.period_ns = 0.0
 
-    def late_ns(self, settings):
+    def late_ns(self, settings: HealthSettings) -> float:
         return max(settings.late_ms * _NS_PER_MS, settings.late_periods * self.period_ns)
 
-    def dead_ns(self, settings):
+    def dead_ns(self, settings: HealthSettings) -> float:
         return max(settings.dead_ms * _NS_PER_MS, settings.dead_periods * self.period_ns)
 
-    def frozen_ns(self, settings):
+    def frozen_ns(self, settings: HealthSettings) -> float:
         if not settings.frozen_ms:
             return math.inf
         return max(settings.frozen_ms * _NS_PER_MS, settings.dead_periods * self.period_ns)
 
-    def take(self, stamp_ns, now_ns, fingerprint, saturation, settings):
+    def take(self, stamp_ns: int, now_ns: float, fingerprint: int, saturation: float | None,
+             settings: HealthSettings) -> None:
         """Take a frame with a new stamp."""
         if self.received_ns is None:
             self.changed_ns = now_ns
@@ -214,7 +217,7 @@ class _Modality:
             self.saturation = saturation
         self.stamp_ns, self.received_ns, self.fingerprint = stamp_ns, now_ns, fingerprint
 
-    def judge(self, now_ns, start_ns, settings):
+    def judge(self, now_ns: float, start_ns: float, settings: HealthSettings) -> None:
         """Fail where a limit is reached, recover where frames were good for long enough."""
         fault = self._fault(now_ns, start_ns, settings)
         if fault:
@@ -230,7 +233,7 @@ class _Modality:
         late = self.received_ns is None or now_ns - self.received_ns >= self.late_ns(settings)
         self.state = 'late' if late else 'ok'
 
-    def _fault(self, now_ns, start_ns, settings):
+    def _fault(self, now_ns: float, start_ns: float, settings: HealthSettings) -> str | None:
         if self.received_ns is None:
             return 'dead' if now_ns - start_ns >= settings.start_ms * _NS_PER_MS else None
         if now_ns - self.received_ns >= self.dead_ns(settings):
@@ -241,7 +244,7 @@ class _Modality:
         unchanged_ns = self.received_ns - self.changed_ns
         return 'frozen' if unchanged_ns >= self.frozen_ns(settings) else None
 
-    def rate_hz(self, now_ns):
+    def rate_hz(self, now_ns: float) -> float | None:
         """Return the rate within the last seconds, 200 Hz at most; None before two frames."""
         if not self.periods_ns:
             return None
@@ -252,7 +255,7 @@ class _Modality:
         span_ns = max(recent[-1], now_ns - self.period_ns) - recent[0]
         return 1e9 * (len(recent) - 1) / span_ns if span_ns else None
 
-    def stamp_rate_hz(self, now_ns):
+    def stamp_rate_hz(self, now_ns: float) -> float | None:
         """Return the rate by the stamps of the same frames; None where fewer than two tell it."""
         count = len(self._recent_ns(now_ns))
         stamps_ns = list(self.stamps_ns)[-count:] if count else []
@@ -260,11 +263,11 @@ class _Modality:
             return None
         return 1e9 * (len(stamps_ns) - 1) / (stamps_ns[-1] - stamps_ns[0])
 
-    def _recent_ns(self, now_ns):
+    def _recent_ns(self, now_ns: float) -> list[float]:
         oldest_ns = now_ns - max(_RATE_WINDOW_NS, _RATE_PERIODS * self.period_ns)
         return [t for t in self.receipts_ns if t >= oldest_ns]
 
-    def jitter_ms(self):
+    def jitter_ms(self) -> float | None:
         """Return how far the periods lie off their median, p95; None before two frames."""
         if not self.periods_ns:
             return None
@@ -284,9 +287,8 @@ class Health:
     def __init__(self, settings: HealthSettings):
         self.settings = settings
         self._modalities = {'rgb': _Modality(), 'x': _Modality()}
-        self._start_ns = None
-        self._now_ns = -math.inf
-        self._set_back_ns = 0
+        self._start_ns, self._now_ns = math.inf, -math.inf
+        self._set_back_ns: float = 0
 
     def observe(self, modality: str, stamp_ns: int, now_ns: int, fingerprint: int,
                 saturation: float | None = None) -> None:
@@ -311,8 +313,7 @@ class Health:
         # what was received: it keeps the age it has.
         self._set_back_ns = max(self._set_back_ns, self._now_ns - now_ns)
         self._now_ns = now_ns + self._set_back_ns
-        if self._start_ns is None:
-            self._start_ns = self._now_ns
+        self._start_ns = min(self._start_ns, self._now_ns)
         for one in self._modalities.values():
             one.judge(self._now_ns, self._start_ns, self.settings)
 
@@ -341,13 +342,13 @@ class Health:
                 else (self._now_ns - one.received_ns) / _NS_PER_MS
                 for name, one in self._modalities.items()}
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """
         Return the mode, and of each modality what is known, None where nothing is yet.
 
         That is its state, age, rate, rate by the stamps, jitter and newest `saturation`.
         """
-        facts = {'mode': self.mode}
+        facts: dict[str, Any] = {'mode': self.mode}
         for name, one in self._modalities.items():
             facts |= {f'{name}_state': one.state, f'{name}_age_ms': self.ages_ms[name],
                       f'{name}_rate_hz': one.rate_hz(self._now_ns),

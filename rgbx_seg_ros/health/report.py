@@ -10,6 +10,7 @@ What greenwave_monitor and ros2_medkit look for by names of theirs is told under
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from rgbx_seg_ros.health.monitor import MODES, STATES
 from rgbx_seg_ros.health.telemetry import QUANTITIES, SHARES
@@ -146,7 +147,7 @@ class NodeReport:
     engine: str
     device: str
     uptime_s: float
-    health: Mapping[str, str | float | None]
+    health: Mapping[str, Any]
     """What Health.summary returns."""
     rgb: InputReport
     x: InputReport
