@@ -23,7 +23,7 @@ READY := .venv/ready-$(ROS)
 help:
 	@echo 'make demo    run the node on recorded night-time frames, pictures go to out/demo'
 	@echo 'make test    lint, then run every test, the slow ones included'
-	@echo 'make lint    check the style'
+	@echo 'make lint    check the style and the types'
 	@echo 'make venv    only make the environment .venv, for work on the package'
 	@echo 'make clean   remove the environment and everything built'
 	@echo
@@ -38,6 +38,7 @@ test: lint
 lint: $(READY)
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m flake8 .
+	.venv/bin/python -m mypy
 
 venv: $(READY)
 

@@ -98,6 +98,7 @@ setup(
             'flake8-quotes',
             'h5py',
             'hypothesis',
+            'mypy',
             'pytest>=6.2',
             'pytest-timeout',
             'rasterio',
@@ -105,6 +106,7 @@ setup(
             'scikit-learn',
             'scipy',
             'tensorboard',
+            'types-PyYAML',
         ],
     },
     entry_points={

@@ -30,7 +30,8 @@ def check_as_module(linter, code):
     return run(linter, *options[linter], code=f'"""A module."""\n\n\n{code}\n')
 
 
-@pytest.mark.parametrize('command', [('ruff', 'check', '.'), ('flake8', '.')], ids=' '.join)
+@pytest.mark.parametrize('command', [('ruff', 'check', '.'), ('flake8', '.'), ('mypy',)],
+                         ids=' '.join)
 def test_the_whole_tree_is_clean(command):
     pytest.importorskip(command[0], reason=f'{command[0]} comes with requirements/lock.txt')
     code, said = run(*command)

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every data set gives: paired frames by index, with a label where there is one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
@@ -45,6 +46,10 @@ class Files(NamedTuple):
     label: Path | None
 
 
+Place: TypeAlias = Path | tuple[Path, str]
+"""A folder of images, alone or with what their names end in."""
+
+
 class PairedDataset:
     """
     The pairs of frames of one split, by name: the base of every data set.
@@ -72,7 +77,8 @@ class PairedDataset:
     SAME_SIZE = True
     """Whether X has the size of RGB."""
 
-    def __init__(self, root, split=None, exclude=(), whole=False):
+    def __init__(self, root: str | Path, split: str | None = None, exclude: Iterable[str] = (),
+                 whole: bool = False):
         self.root, self.whole = Path(root), whole
         if not self.root.is_dir():
             raise DataError(f'{str(root)!r} is not a folder')
@@ -92,11 +98,11 @@ class PairedDataset:
         self._class_of_id = self._id_table()
 
     @classmethod
-    def splits_in(cls, root) -> dict[str, int | None]:
+    def splits_in(cls, root: str | Path) -> dict[str, int | None]:
         """Return the splits that a copy below `root` should have, as in `SPLITS`."""
         return cls.SPLITS
 
-    def _chosen(self, split):
+    def _chosen(self, split: str | None) -> str | None:
         if split is None and len(self.SPLITS) == 1:
             return next(iter(self.SPLITS))
         if split is None and self.SPLITS:
@@ -111,7 +117,8 @@ class PairedDataset:
         raise NotImplementedError
 
     @staticmethod
-    def _pair(rgb, x, label=None, split_list=None):
+    def _pair(rgb: Place, x: Place, label: Place | None = None,
+              split_list: Path | None = None) -> dict[str, Files]:
         """
         Return the Files of three folders' images; each folder is a Path, or (Path, ending).
 
@@ -130,11 +137,10 @@ class PairedDataset:
                 raise DataError(
                     f'{str(folder)!r} lacks {len(missing)} of {len(names)} images that {source}, '
                     f'such as {missing[0] + ending!r}')
-        if not label:
-            found.append(dict.fromkeys(names))
-        return {name: Files(*(files[name] for files in found)) for name in names}
+        return {name: Files(*(files[name] for files in found), *(() if label else (None,)))
+                for name in names}
 
-    def _id_table(self):
+    def _id_table(self) -> np.ndarray:
         """Return the class id of each possible id, (256,) uint16; _NO_CLASS for what is none."""
         if self.CLASSES is None:
             return np.arange(256, dtype=np.uint16)
@@ -144,10 +150,10 @@ class PairedDataset:
             table[stored] = own
         return table
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index) -> Sample:
+    def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         rgb, x = self._read_frames(name)
         files = self._files[name]
@@ -159,26 +165,27 @@ class PairedDataset:
         label = self._read_label(name, rgb.shape[:2]) if files.label else None
         return Sample(name, rgb, x, label, self._x_limits(name))
 
-    def _read_frames(self, name):
+    def _read_frames(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return RGB (H, W, 3) uint8 and X of a pair."""
         return read_rgb(self._files[name].rgb), read_image(self._files[name].x)
 
-    def _x_limits(self, name):
+    def _x_limits(self, name: str) -> tuple[float, float] | None:
         """Return the lowest and highest value of the image that X is a part of, if it is one."""
         return None
 
-    def _read_label(self, name, size):
-        """Return the class ids of a label of `size`, (H, W) uint8."""
+    def _read_label(self, name: str, size: tuple[int, ...]) -> np.ndarray:
+        """Return the class ids of a frame that has a label, of `size`, (H, W) uint8."""
         path = self._files[name].label
+        assert path is not None
         ids = read_ids(path)
         if ids.ndim == 3 and self.COLORS:
-            ids = self._ids_of_colors(ids, path)
+            ids = self._ids_of_colors(ids, path, self.COLORS)
         if ids.shape != size or ids.dtype != np.uint8:
             raise DataError(f'{str(path)!r} is {ids.shape!r} {ids.dtype}, needed are the class '
                             f'ids of the colour frame, {size!r} uint8')
         return self._classes_of_ids(ids, path)
 
-    def _classes_of_ids(self, ids, path):
+    def _classes_of_ids(self, ids: np.ndarray, path: Path) -> np.ndarray:
         """Return the class ids of the ids in a file; raise DataError for one that has none."""
         label = self._class_of_id[ids]
         if label.max() == _NO_CLASS:
@@ -188,9 +195,11 @@ class PairedDataset:
                             f'{_few(allowed)}')
         return label.astype(np.uint8)
 
-    def _ids_of_colors(self, image, path):
+    @staticmethod
+    def _ids_of_colors(image: np.ndarray, path: Path,
+                       colors: tuple[tuple[int, int, int], ...]) -> np.ndarray:
         """Return the ids that the colours of an image stand for, (H, W) uint8."""
-        known = np.array(self.COLORS, np.int32) @ _PACK
+        known = np.array(colors, np.int32) @ _PACK
         order = np.argsort(known)
         packed = image.astype(np.int32) @ _PACK
         place = np.searchsorted(known[order], packed).clip(max=len(known) - 1)
@@ -198,7 +207,7 @@ class PairedDataset:
         wrong = image[known[ids] != packed]
         if len(wrong):
             raise DataError(f'{str(path)!r} holds the colour {tuple(wrong[0].tolist())!r}, '
-                            f'allowed are {", ".join(map(repr, self.COLORS))}')
+                            f'allowed are {", ".join(map(repr, colors))}')
         return ids.astype(np.uint8)
 
     def files(self, name: str) -> Files:
@@ -215,11 +224,11 @@ def classes(*names_and_colors: tuple[str, tuple[int, int, int]]) -> LabelSet:
     return LabelSet(LabelClass(i, *one) for i, one in enumerate(names_and_colors))
 
 
-def _size(image):
+def _size(image: np.ndarray) -> str:
     return f'{image.shape[1]}x{image.shape[0]}'
 
 
-def _few(ids):
+def _few(ids: list[int]) -> str:
     """Return ids as text, runs of them as 'first..last'."""
     cuts = [i for i in range(1, len(ids)) if ids[i] != ids[i - 1] + 1]
     runs = [ids[a:b] for a, b in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
