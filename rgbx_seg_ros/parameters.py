@@ -9,7 +9,12 @@ import math
 from rgbx_seg_ros.cards.card import X_KINDS, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.health.monitor import POLICIES
+from rgbx_seg_ros.health.monitor import HealthSettings, POLICIES
+from rgbx_seg_ros.sync.pairing import PairingSettings
+
+_NS_PER_MS = 1_000_000
+_MIN_PERIOD_NS = 5 * _NS_PER_MS
+"""No camera of this use delivers faster than 200 Hz; see PairingSettings."""
 
 
 def _parameter(name, default, doc, *, low=None, high=None, allowed=None, runtime=False):
@@ -116,12 +121,14 @@ class Parameters:
         allowed=POLICIES, runtime=True)
     degraded_confidence: float = _parameter(
         'degraded.confidence', 0.5,
-        'Factor of the confidence while one sensor works alone.', low=0.0, high=1.0, runtime=True)
+        'Factor of the published confidence while one sensor works alone; '
+        'confidence.threshold comes before.', low=0.0, high=1.0, runtime=True)
     health_late_ms: float = _parameter(
         'health.late_ms', 200.0, 'Silence after which a sensor is late, ms.',
         low=1.0, high=600_000.0, runtime=True)
     health_dead_ms: float = _parameter(
-        'health.dead_ms', 1500.0, 'Silence after which a sensor has failed, ms.',
+        'health.dead_ms', 1500.0,
+        'Silence after which a sensor has failed, ms; health.late_ms or more.',
         low=1.0, high=600_000.0, runtime=True)
     health_frozen_ms: float = _parameter(
         'health.frozen_ms', 2000.0,
@@ -142,7 +149,8 @@ class Parameters:
         low=1.0, high=600_000.0, runtime=True)
     confidence_threshold: float = _parameter(
         'confidence.threshold', 0.0,
-        'Pixels with a lower confidence become 255, unlabeled.', low=0.0, high=1.0, runtime=True)
+        'Pixels of which the network is less sure become 255, unlabeled.',
+        low=0.0, high=1.0, runtime=True)
     label_encoding: str = _parameter(
         'label_encoding', 'mono8', 'Encoding of segmentation/mask.',
         allowed=('mono8', '8UC1', '16UC1', '16SC1', '32SC1'))
@@ -159,21 +167,59 @@ class Parameters:
     def __post_init__(self):
         for spec in fields(self):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+        if self.health_dead_ms < self.health_late_ms:
+            raise ParameterError(
+                f"parameter 'health.dead_ms' is {self.health_dead_ms!r}, allowed is "
+                f"{self.health_late_ms!r}, the value of 'health.late_ms', or more")
 
     @classmethod
     def from_ros(cls, values: dict) -> 'Parameters':
-        """Return the parameters from values by ROS name; raise ParameterError for a bad one."""
-        by_name = {spec.metadata['name']: spec.name for spec in fields(cls)}
-        for name in values:
-            if name not in by_name:
-                raise ParameterError(f'parameter {unknown_name(name, by_name)}')
-        return cls(**{by_name[name]: value for name, value in values.items()})
+        """
+        Return the parameters from values by ROS name.
+
+        Raise ParameterError for an unknown name, a bad value and values that exclude each other.
+        """
+        specs = cls._specs(values)
+        return cls(**{specs[name].name: value for name, value in values.items()})
+
+    @classmethod
+    def check(cls, values: dict) -> None:
+        """Raise ParameterError for an unknown name and for a value that is bad by itself."""
+        specs = cls._specs(values)
+        for name, value in values.items():
+            _checked(specs[name], value)
+
+    @classmethod
+    def _specs(cls, names):
+        """Return each field by its ROS name; raise ParameterError where one of `names` is none."""
+        specs = {spec.metadata['name']: spec for spec in fields(cls)}
+        for name in names:
+            if name not in specs:
+                raise ParameterError(f'parameter {unknown_name(name, specs)}')
+        return specs
 
     def to_ros(self) -> dict:
         """Return the values by ROS name, as ROS takes them."""
         values = {spec.metadata['name']: getattr(self, spec.name) for spec in fields(self)}
         return {name: [*value] if isinstance(value, tuple) else value
                 for name, value in values.items()}
+
+    @property
+    def pairing(self) -> PairingSettings:
+        """What of them decides about pairs."""
+        return PairingSettings(
+            slop_ns=round(self.slop_ms * _NS_PER_MS),
+            max_wait_ns=round(self.max_wait_ms * _NS_PER_MS),
+            x_offset_ns=round(self.x_offset_ms * _NS_PER_MS),
+            rgb_min_period_ns=_MIN_PERIOD_NS, x_min_period_ns=_MIN_PERIOD_NS, learn_periods=True)
+
+    @property
+    def health(self) -> HealthSettings:
+        """What of them decides when a sensor has failed."""
+        return HealthSettings(
+            policy=self.degraded_policy, late_ms=self.health_late_ms,
+            dead_ms=self.health_dead_ms, frozen_ms=self.health_frozen_ms,
+            saturated_share=self.health_saturated_share, recovery_ms=self.health_recovery_ms)
 
 
 def _checked(spec, value):

@@ -6,6 +6,8 @@ from dataclasses import fields
 import math
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.errors import ParameterError
@@ -16,6 +18,8 @@ CONFIGS = sorted((Path(__file__).parents[1] / 'config').glob('*.yaml'))
 SPECS = {spec.metadata['name']: spec for spec in fields(Parameters)}
 NUMBERS = [name for name, spec in SPECS.items() if isinstance(spec.default, float)]
 COUNTS = [name for name, spec in SPECS.items() if type(spec.default) is int]
+APART = {'health.late_ms': 1.0, 'health.dead_ms': 600_000.0}
+"""Values that exclude no other value of any parameter."""
 
 
 def test_values_go_to_ros_and_back():
@@ -44,7 +48,7 @@ def test_a_number_may_be_an_integer_and_must_lie_in_its_range(name):
     low, high = (SPECS[name].metadata[key] for key in ('low', 'high'))
     field = SPECS[name].name
     for value in (low, high, math.ceil(low)):
-        found = getattr(Parameters.from_ros({name: value}), field)
+        found = getattr(Parameters.from_ros({**APART, name: value}), field)
         assert found == value and isinstance(found, float)
     for value in (low - 1, high + 1, int(high) + 1, float('inf'), -float('inf'), float('nan')):
         with pytest.raises(ParameterError, match=f"parameter '{name}' is "):
@@ -76,6 +80,42 @@ def test_a_word_that_is_not_allowed_is_refused_with_those_that_are(name):
         assert Parameters.from_ros({name: word}).to_ros()[name] == word
     with pytest.raises(ParameterError, match=f'allowed are: {", ".join(allowed)}'):
         Parameters.from_ros({name: 'nothing'})
+
+
+@pytest.mark.parametrize('values', [
+    {'health.dead_ms': 199.0}, {'health.late_ms': 1501.0},
+    {'health.late_ms': 100.0, 'health.dead_ms': 99}])
+def test_limits_that_exclude_each_other_are_refused_by_their_full_names(values):
+    late, dead = ({**Parameters().to_ros(), **values}[f'health.{name}_ms']
+                  for name in ('late', 'dead'))
+    with pytest.raises(ParameterError) as error:
+        Parameters.from_ros(values)
+    assert str(error.value) == (f"parameter 'health.dead_ms' is {float(dead)!r}, allowed is "
+                                f"{late!r}, the value of 'health.late_ms', or more")
+    Parameters.check(values)  # each is fine by itself
+    assert Parameters.from_ros({'health.late_ms': 99.0, 'health.dead_ms': 99}).health.dead_ms == 99
+
+
+@given(st.fixed_dictionaries({}, optional={
+    name: (st.sampled_from(spec.metadata['allowed']) if spec.metadata['allowed']
+           else st.floats(spec.metadata['low'], spec.metadata['high']))
+    for name, spec in SPECS.items() if spec.metadata['runtime']}))
+def test_what_is_accepted_excludes_nothing_that_the_node_makes_of_it(values):
+    try:
+        parameters = Parameters.from_ros(values)
+    except ParameterError as error:
+        assert "'health." in str(error)  # names of parameters, not of what is made of them
+        return
+    assert parameters.health.policy == parameters.degraded_policy
+    assert abs(parameters.pairing.slop_ns - parameters.slop_ms * 1e6) <= 0.5
+
+
+def test_each_value_can_be_checked_by_itself():
+    Parameters.check({name: spec.default for name, spec in SPECS.items()})
+    with pytest.raises(ParameterError, match="parameter 'overlay.alpha' is 2.0, allowed is 0 to"):
+        Parameters.check({'sync.slop_ms': 1.0, 'overlay.alpha': 2.0})
+    with pytest.raises(ParameterError, match="'sync.slop_m' is unknown; did you mean 'sync.slop_"):
+        Parameters.check({'sync.slop_m': 1.0})
 
 
 def test_an_unknown_name_gets_the_nearest():

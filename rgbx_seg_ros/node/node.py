@@ -29,7 +29,7 @@ from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import MessageError, ParameterError, RgbxSegError
 from rgbx_seg_ros.health.assessor import Assessor, too_old
-from rgbx_seg_ros.health.monitor import fingerprint, Health, HealthSettings, MODES
+from rgbx_seg_ros.health.monitor import fingerprint, Health, MODES
 from rgbx_seg_ros.health.report import NodeReport
 from rgbx_seg_ros.health.telemetry import Telemetry
 from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
@@ -44,11 +44,8 @@ from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.resources import use_fastdds_profile
-from rgbx_seg_ros.sync.pairing import PairingSettings
 
 _NS_PER_MS = 1_000_000
-_MIN_PERIOD_NS = 5 * _NS_PER_MS
-"""No camera of this use delivers faster than 200 Hz; see PairingSettings."""
 _POLL_S = 0.01
 _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
@@ -118,7 +115,7 @@ class SegNode(LifecycleNode):
                                  f'{card.name!r} takes {card.x.kind!r}: choose another model')
         self._options.current = settings
         self._outputs = Outputs(self, self._segmenter)
-        self._pairer = make_synchronizer(settings.sync_policy, _pairing_settings(settings))
+        self._pairer = make_synchronizer(settings.sync_policy, settings.pairing)
         self._telemetry = Telemetry()
         self._start_s, self._failure = time.monotonic(), ''
         self._rig = Rig(settings, card.x, lambda modality: self._inputs[modality].camera_info)
@@ -132,7 +129,7 @@ class SegNode(LifecycleNode):
     def on_activate(self, state):
         """Subscribe and start to publish."""
         settings = self._options.current
-        self._health, self._mode = Health(_health_settings(settings)), 'wait'
+        self._health, self._mode = Health(settings.health), 'wait'
         self._assessor = Assessor()
         self._worker = NewestWorker(
             self._segment, lambda pair: self._telemetry.count('superseded'))
@@ -196,9 +193,8 @@ class SegNode(LifecycleNode):
 
     def _apply(self, parameters):
         """Let parameters changed at run time count; most of them are read where they are used."""
-        health = _health_settings(parameters)
-        self._pairer.settings = _pairing_settings(parameters)
-        self._health.settings = health
+        self._pairer.settings = parameters.pairing
+        self._health.settings = parameters.health
 
     # Messages
 
@@ -356,22 +352,6 @@ def _x_input(parameters):
     if parameters.x_normalization != 'card':
         return {'normalization': parameters.x_normalization, 'range': span}
     return {'range': span} if span else {}
-
-
-def _pairing_settings(parameters):
-    return PairingSettings(
-        slop_ns=round(parameters.slop_ms * _NS_PER_MS),
-        max_wait_ns=round(parameters.max_wait_ms * _NS_PER_MS),
-        x_offset_ns=round(parameters.x_offset_ms * _NS_PER_MS),
-        rgb_min_period_ns=_MIN_PERIOD_NS, x_min_period_ns=_MIN_PERIOD_NS, learn_periods=True)
-
-
-def _health_settings(parameters):
-    return HealthSettings(
-        policy=parameters.degraded_policy, late_ms=parameters.health_late_ms,
-        dead_ms=parameters.health_dead_ms, frozen_ms=parameters.health_frozen_ms,
-        saturated_share=parameters.health_saturated_share,
-        recovery_ms=parameters.health_recovery_ms)
 
 
 def main(args=None) -> int:
