@@ -18,8 +18,8 @@ from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.sensors import Sensors
 
-_NOTHING = np.zeros((1, 1), np.uint8)
-"""Stands for the frame of X where X is lost."""
+_NOTHING = np.zeros((1, 1), np.uint8), (0.0, 1.0)
+"""Stands for the frame of X, and its range, where X is lost."""
 
 
 class Frame(NamedTuple):
@@ -46,13 +46,28 @@ class Job(NamedTuple):
 
     @property
     def frame(self) -> Frame:
-        """The frame whose header and age are those of the mask."""
+        """The frame whose stamp and age are those of the mask."""
         return self.rgb or self.x
+
+
+class Grid(NamedTuple):
+    """The pixels in which a mask lies: those of one of the cameras."""
+
+    modality: str
+    """rgb or x."""
+    frame_id: str
+    """In which that camera looks: the one to project the mask with."""
+    size: tuple[int, int]
+    """Height and width."""
 
 
 class Pipeline:
     """
     Makes masks with `segmenter`, job by job, in one thread.
+
+    They lie on the pixels of RGB, also those of X alone: on the ones of the last colour frame that
+    a mask was made of. Before the first one nobody can tell what RGB sees and in which frame_id,
+    so a mask of X alone then lies on the pixels of X, as they are.
 
     X is brought onto RGB by `rig`, and its range smoothed over `x_smoothing_s`, see
     `frames.LimitsTracker`. A frame that cannot be used goes to `refuse(modality, error, reason)`,
@@ -64,35 +79,33 @@ class Pipeline:
         self._segmenter, self._rig = segmenter, rig
         self._refuse, self._timed = refuse, timed
         self._range = LimitsTracker(segmenter.card.x, x_smoothing_s)
-        self._rgb_size = None
+        self._rgb_grid: Grid | None = None
 
-    def __call__(self, job: Job, parameters: Parameters) -> tuple[np.ndarray, Segmentation] | None:
+    def __call__(self, job: Job,
+                 parameters: Parameters) -> tuple[np.ndarray, Segmentation, Grid] | None:
         """
-        Return the colour frame (H, W, 3) and what was made of the job; None after a refusal.
+        Return the colour frame (H, W, 3), what was made of the job, and where that lies.
 
-        Without RGB the colour frame is black and has the size of the last one, or else that of X.
+        Without RGB the colour frame is black. After a refusal return None.
         """
         started = time.perf_counter()
         rgb = self._decoded('rgb', decode_rgb, job.rgb)
         x = self._decoded('x', decode_x, job.x)
         if (job.rgb and rgb is None) or (job.x and x is None):
             return None
+        if rgb is not None:
+            self._rgb_grid = Grid('rgb', job.rgb.message.header.frame_id, rgb.shape[:2])
+        grid = self._rgb_grid or Grid('x', job.x.message.header.frame_id, x.shape[:2])
         if rgb is None:
-            rgb = np.zeros((*(self._rgb_size or x.shape[:2]), 3), np.uint8)
-        else:
-            self._rgb_size = rgb.shape[:2]
+            rgb = np.zeros((*grid.size, 3), np.uint8)
         if job.mode == 'unlabeled':
-            mask = np.full(rgb.shape[:2], UNLABELED, np.uint8)
-            return rgb, Segmentation(mask, np.zeros_like(mask), None, 0.0, 0.0)
+            mask = np.full(grid.size, UNLABELED, np.uint8)
+            return rgb, Segmentation(mask, np.zeros_like(mask), None, 0.0, 0.0), grid
         sensors = SENSORS[job.mode]
-        limits = None
-        if x is None:
-            x = _NOTHING
-        else:
-            placed = self._placed(job, rgb, x)
-            if placed is None:
-                return None
-            x, limits = placed
+        placed = _NOTHING if x is None else self._placed(job, grid, rgb, x)
+        if placed is None:
+            return None
+        x, limits = placed
         prepared = time.perf_counter()
         try:
             result = self._segmenter(rgb, x, sensors, limits)
@@ -100,27 +113,29 @@ class Pipeline:
             self._refuse('x', error, 'malformed')
             return None
         segmented = time.perf_counter()
-        if sensors is not Sensors.BOTH:
-            scaled = (result.confidence * parameters.degraded_confidence).astype(np.uint8)
-            result = replace(result, confidence=scaled)
         if parameters.confidence_threshold:
             unsure = result.confidence < 255.0 * parameters.confidence_threshold
             result = replace(result, mask=np.where(unsure, np.uint8(UNLABELED), result.mask))
+        if sensors is not Sensors.BOTH:  # after the threshold, which is for what the network says
+            scaled = (result.confidence * parameters.degraded_confidence).astype(np.uint8)
+            result = replace(result, confidence=scaled)
         self._timed(prepare_ms=1e3 * (prepared - started) + result.prepare_ms,
                     inference_ms=result.inference_ms,
                     post_ms=1e3 * (time.perf_counter() - segmented))
-        return rgb, result
+        return rgb, result, grid
 
-    def _placed(self, job, rgb, x):
-        """Return X on RGB and its range, or None where it cannot be brought there."""
+    def _placed(self, job, grid, rgb, x):
+        """Return X on the grid and its range, or None where it cannot be brought there."""
         try:
             check_x(x)
             limits = self._range(x, stamp_ns(job.x.message.header))
         except FrameError as error:
             self._refuse('x', error, 'malformed')
             return None
+        if grid.modality == 'x':
+            return x, limits
         try:
-            placed = self._rig.place(x, rgb.shape[1::-1])
+            placed = self._rig.place(x, grid.size[::-1])
         except FrameError as error:
             self._refuse('x', error, 'unregistered')
             return None

@@ -44,6 +44,7 @@ from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.resources import use_fastdds_profile
+from std_msgs.msg import Header
 
 _NS_PER_MS = 1_000_000
 _POLL_S = 0.01
@@ -283,14 +284,14 @@ class SegNode(LifecycleNode):
                    f'{parameters.max_age_ms:g}; {why}')
         return True
 
-    def _publish(self, frame, rgb, result, parameters):
+    def _publish(self, frame, rgb, result, grid, parameters):
         started = time.perf_counter()
-        header = frame.message.header
+        header = Header(stamp=frame.message.header.stamp, frame_id=grid.frame_id)
         try:
             self._outputs.publish_mask(result.mask, header, parameters.label_encoding)
             latency_ms = frame.age_ns() / _NS_PER_MS
             self._outputs.publish_rest(
-                result, rgb, header, self._inputs['rgb'].camera_info,
+                result, rgb, header, self._inputs[grid.modality].camera_info,
                 parameters.overlay_alpha, parameters.overlay_max_rate_hz)
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self.context.ok():

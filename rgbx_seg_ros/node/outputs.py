@@ -57,15 +57,16 @@ class Outputs:
                 label_info(self._labels, self._node.get_clock().now().to_msg()))
 
     def publish_mask(self, mask, header, label_encoding):
-        """Publish `mask` (H, W uint8) under `header`, that of the colour image."""
+        """Publish `mask` (H, W uint8) under `header`, which names the camera that it lies on."""
         self._publish_image('mask', mask, label_encoding, header)
 
     def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha, max_rate_hz):
         """
         Publish what goes with a mask, as far as somebody listens.
 
-        `rgb` is the colour frame (H, W, 3) uint8, `camera_info` its newest CameraInfo or None. Of
-        the pictures for people no more than `max_rate_hz` go out in a second.
+        `rgb` is the colour frame (H, W, 3) uint8, `camera_info` the newest CameraInfo of the
+        camera that the mask lies on, or None. Of the pictures for people no more than
+        `max_rate_hz` go out in a second.
         """
         if camera_info is not None:
             # A copy: the message belongs to the subscription, and its stamp to another frame.

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-from rgbx_seg_ros.messages.images import decode_x, stamp_ns  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from support.node_stage import RGB, X  # noqa: E402,I100
+from support.ros_stage import CAMERA, header  # noqa: E402
 
 QUICK = {'health__late_ms': 100.0, 'health__dead_ms': 400.0, 'health__frozen_ms': 400.0,
          'health__saturated_share': 0.98, 'health__recovery_ms': 300.0}
@@ -21,8 +22,9 @@ PERIOD_S = 0.05
 class Cameras:
     """Two cameras at 20 Hz; `x` may be fine, cut, frozen or black, and so may `rgb`."""
 
-    def __init__(self, stage):
-        self.stage, self.rgb, self.x = stage, 'fine', 'fine'
+    def __init__(self, stage, rgb='fine', x_pixels=X):
+        self.stage, self.rgb, self.x = stage, rgb, 'fine'
+        self._stills = ('rgb', RGB), ('x', x_pixels)
         self.sent = []
         self._rng = np.random.default_rng(0)
         self._stop = threading.Event()
@@ -32,11 +34,9 @@ class Cameras:
         self._thread.start()
 
     def _run(self):
-        from rgbx_seg_ros.messages.images import to_image
-        from support.ros_stage import header
         while not self._stop.wait(PERIOD_S):
             stamp = self.stage.stamp()
-            for name, still in (('rgb', RGB), ('x', X)):
+            for name, still in self._stills:
                 how = getattr(self, name)
                 if how == 'fine':
                     self._frames[name] = still + self._rng.integers(0, 9, still.shape, np.uint8)
@@ -58,8 +58,8 @@ def cameras(stage):
     """Give a function that starts two cameras; they stop with the test."""
     started = []
 
-    def start():
-        started.append(Cameras(stage))
+    def start(**how):
+        started.append(Cameras(stage, **how))
         return started[-1]
     yield start
     for one in started:
@@ -130,14 +130,60 @@ def test_with_empty_masks_every_pixel_is_unlabeled(stage, make_node, cameras):
     stage.wait(lambda: segments(stage))
 
 
-def test_with_x_alone_masks_have_its_header_and_the_size_of_the_last_colour_image(
-        stage, make_node, cameras):
-    make_node(degraded__policy='x_only', **QUICK)
+@pytest.fixture
+def optics(stage):
+    """Let each camera tell its optics, which bear its name, until the test ends."""
+    def tell():
+        for name, publisher in publishers.items():
+            publisher.publish(CameraInfo(distortion_model=name, header=header(7, name)))
+
+    publishers = {name: stage.node.create_publisher(CameraInfo, f'{name}/camera_info', CAMERA)
+                  for name in ('rgb', 'x')}
+    timer = stage.node.create_timer(0.05, tell)
+    yield
+    stage.node.destroy_timer(timer)
+
+
+def test_with_x_alone_masks_lie_on_rgb_and_say_so(
+        stage, make_node, cameras, optics, warnings):
+    """Who projects them needs the pose and the optics of RGB, whatever camera took the pixels."""
+    make_node(degraded__policy='x_only', registration__mode='homography',
+              registration__homography=[0.5, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0],
+              registration__x_size=[64, 48], registration__rgb_size=[64, 48], **QUICK)
     stage.listen(Image, 'segmentation/mask')
+    stage.listen(CameraInfo, 'segmentation/camera_info')
     pair = cameras()
-    stage.wait(lambda: segments(stage))
+    stage.wait(lambda: newest(stage)[0])
+    of_both = newest(stage)[1]
     pair.rgb = 'cut'
-    stage.wait(lambda: newest(stage)[2] == 'x')
-    assert segments(stage)
-    pair.rgb = 'fine'
-    stage.wait(lambda: newest(stage)[2] == 'rgb')
+    stage.wait(lambda: any('mode x_only' in line for line in warnings()))
+    switched = stage.stamp()
+    stage.wait(lambda: newest(stage)[0] > switched)
+    stamp, mask, frame_id = newest(stage)
+    assert frame_id == 'rgb' and stamp in pair.sent
+    np.testing.assert_array_equal(mask, of_both)
+    stage.wait(lambda: info_of(stage, stamp))
+    assert info_of(stage, stamp).distortion_model == info_of(stage, stamp).header.frame_id == 'rgb'
+
+
+def test_with_x_alone_from_the_start_masks_lie_on_x_and_say_so(
+        stage, make_node, cameras, optics):
+    """Of RGB not even the frame_id is known: nobody could project a mask on its pixels."""
+    make_node(degraded__policy='x_only', registration__mode='homography',
+              registration__x_size=[40, 30], registration__rgb_size=[64, 48], **QUICK)
+    stage.listen(Image, 'segmentation/mask')
+    stage.listen(CameraInfo, 'segmentation/camera_info')
+    cameras(rgb='black', x_pixels=X[:30, 12:52])
+    stage.wait(lambda: newest(stage)[0])
+    stamp, mask, frame_id = newest(stage)
+    assert frame_id == 'x'
+    np.testing.assert_array_equal(mask, X[:30, 12:52] > 128)
+    stage.wait(lambda: stage.received['segmentation/camera_info'])
+    for message, _ in stage.received['segmentation/camera_info']:
+        assert message.distortion_model == message.header.frame_id == 'x'
+
+
+def info_of(stage, stamp):
+    """Return the CameraInfo received that has the stamp, or None."""
+    return next((message for message, _ in stage.received['segmentation/camera_info']
+                 if stamp_ns(message.header) == stamp), None)

@@ -73,7 +73,7 @@ class Shot:
     number: int = 0
     size: tuple | None = SIZE
     key: tuple = ()
-    """Seconds, nanoseconds and frame_id."""
+    """Seconds, nanoseconds and frame_id of the mask that may come of it."""
 
 
 @dataclass
@@ -241,7 +241,9 @@ class Rig:
         else:
             shot.size = None
         shot.stamp_ns = stamp.sec * 10 ** 9 + stamp.nanosec
-        shot.key = stamp.sec, stamp.nanosec, message.header.frame_id
+        # A mask of X alone lies on RGB, of which the node has seen frames by then.
+        alone = self.degrades and shot.modality == 'x'
+        shot.key = stamp.sec, stamp.nanosec, 'rgb' if alone else message.header.frame_id
         shot.grey = shot.alter = None
         self._sent.append(shot)
         publisher.publish(message if raw is None else raw)
