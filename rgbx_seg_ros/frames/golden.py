@@ -5,9 +5,11 @@
 from pathlib import Path
 from typing import NamedTuple
 import zipfile
+import zlib
 
 import numpy as np
-from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.errors import CardError, FrameError
+from rgbx_seg_ros.frames.raw import check_rgb, check_x
 
 
 class Golden(NamedTuple):
@@ -24,9 +26,13 @@ class Golden(NamedTuple):
 def load_golden(path: Path) -> Golden:
     """Read a golden frame; raise CardError where it is none."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # Not np.load on a path, which takes a file of one array as well.
+        with path.open('rb') as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as content:
             golden = Golden(content['rgb'], content['x'], content['mask'])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        check_rgb(golden.rgb)
+        check_x(golden.x)
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, FrameError,
+            zipfile.BadZipFile, zlib.error) as error:
         raise CardError(f'{str(path)!r} is not a golden frame: {error}') from error
     if golden.mask.shape != golden.rgb.shape[:2] or golden.mask.dtype != np.uint8:
         raise CardError(f'{str(path)!r} is not a golden frame: its mask is {golden.mask.shape!r} '

@@ -10,7 +10,7 @@ from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.golden import Golden, save_golden
 from rgbx_seg_ros.frames.images import read_image, read_rgb
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import MIN_PIXELS
+from rgbx_seg_ros.inference.self_test import golden_mask, MIN_PIXELS
 
 _SIDE = 320
 """The longer side of a golden frame: it goes with the model, and need not be large."""
@@ -23,7 +23,7 @@ def freeze(segmenter: Segmenter, rgb: np.ndarray, x: np.ndarray) -> Golden:
     Raise DataError where the model sees nothing but one class: that would prove little.
     """
     rgb, x = _small(rgb), _small(x)
-    golden = Golden(rgb, x, segmenter(rgb, x).mask)
+    golden = Golden(rgb, x, golden_mask(segmenter, rgb, x))
     _, counts = np.unique(golden.mask, return_counts=True)
     if (counts >= MIN_PIXELS).sum() < 2:
         raise DataError(f'{segmenter.card.name!r} sees one class alone in this pair, or specks of '

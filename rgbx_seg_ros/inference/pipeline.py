@@ -78,7 +78,7 @@ class Pipeline:
     def __init__(self, segmenter: Segmenter, rig: Rig, x_smoothing_s: float, refuse, timed):
         self._segmenter, self._rig = segmenter, rig
         self._refuse, self._timed = refuse, timed
-        self._range = LimitsTracker(segmenter.card.x, x_smoothing_s)
+        self._range = LimitsTracker(segmenter.x, x_smoothing_s)
         self._rgb_grid: Grid | None = None
 
     def __call__(self, job: Job,

@@ -13,7 +13,7 @@ from typing import Any, TYPE_CHECKING
 import warnings
 
 import numpy as np
-from rgbx_seg_ros.cards.card import Card, load_card
+from rgbx_seg_ros.cards.card import Card, load_card, XInput
 from rgbx_seg_ros.cards.labels import LabelSet
 from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits
 from rgbx_seg_ros.sensors import Sensors
@@ -42,11 +42,12 @@ class Segmenter:
     """
     Segments pairs of raw frames.
 
-    `card` and `labels` say what the masks mean, `engine` what runs the network.
+    `card` and `labels` say what the masks mean, `engine` what runs the network, and `x` which raw
+    values of X become 0 and 1: by default the card.
     """
 
-    def __init__(self, card: Card, engine: 'Engine'):
-        self.card, self.engine = card, engine
+    def __init__(self, card: Card, engine: 'Engine', x: XInput | None = None):
+        self.card, self.engine, self.x = card, engine, x or card.x
 
     @classmethod
     def from_card(cls, path_or_name: str | Path, engine: str = 'torch', device: str = 'auto',
@@ -54,17 +55,18 @@ class Segmenter:
         """
         Open the model of a card: a path to a YAML file or the name of one in the package.
 
-        `x_input` replaces fields of the card's XInput, as a rig may need it. Raise CardError,
+        `x_input` replaces fields of the card's XInput that say what becomes 0 and 1, as a rig may
+        need it; the engine and the golden frame are none of its business. Raise CardError,
         WeightsError or EngineError where it cannot run here; warn where the card has no weights.
         """
         from rgbx_seg_ros.engines import open_engine
 
         card = load_card(path_or_name)
-        card = replace(card, x=replace(card.x, **x_input))
+        x = replace(card.x, **x_input)
         if card.weights is None:
             warnings.warn(f'card {card.name!r} has no weights: its masks mean nothing',
                           stacklevel=2)
-        return cls(card, open_engine(engine, card, device))
+        return cls(card, open_engine(engine, card, device), x)
 
     @property
     def labels(self) -> LabelSet:
@@ -99,13 +101,13 @@ class Segmenter:
         `rgb` is (H, W, 3) uint8 in RGB order; `x` is the raw frame as stored, (H, W) or (H, W, 3)
         of uint8, uint16 or float32, showing the same field of view, of any size. The mask has the
         size of `rgb`, also where that does not count. `x_limits` are the raw values of X that
-        become 0 and 1, by default those that the card gives this frame by itself. Raise FrameError
-        for anything else.
+        become 0 and 1, by default those that `x` gives this frame by itself. Raise FrameError for
+        anything else.
         """
         started = time.perf_counter()
         check_rgb(rgb)
         check_x(x)
-        x_limits = x_limits or find_x_limits(x, self.card.x)
+        x_limits = x_limits or find_x_limits(x, self.x)
         prepared = time.perf_counter()
         mask, confidence, *fused = self.engine(rgb, x, x_limits, sensors)
         done = time.perf_counter()

@@ -11,6 +11,7 @@ them.
 import numpy as np
 from rgbx_seg_ros.errors import CardError, EngineError
 from rgbx_seg_ros.frames.golden import load_golden
+from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.inference.segmenter import Segmenter
 
 MIN_IOU = 0.9
@@ -33,7 +34,7 @@ def self_test(segmenter: Segmenter) -> float | None:
     if card.golden is None:
         return None
     golden = load_golden(card.folder / card.golden)
-    mask = segmenter(golden.rgb, golden.x).mask
+    mask = golden_mask(segmenter, golden.rgb, golden.x)
     worst, name = lowest_iou(golden.mask, mask, segmenter.labels)
     if worst < MIN_IOU:
         raise EngineError(
@@ -41,6 +42,15 @@ def self_test(segmenter: Segmenter) -> float | None:
             f'{name!r} an IoU of {worst:.2f} with its golden mask, needed is {MIN_IOU:g}: do not '
             "use it; try engine 'torch' with device 'cpu', or install the engine's library again")
     return worst
+
+
+def golden_mask(segmenter: Segmenter, rgb: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """
+    Return the mask (H, W) uint8 that the model makes of a golden pair.
+
+    X becomes 0 to 1 as the card says, whatever range the cameras of a rig need.
+    """
+    return segmenter(rgb, x, x_limits=find_x_limits(x, segmenter.card.x)).mask
 
 
 def lowest_iou(golden: np.ndarray, mask: np.ndarray, labels) -> tuple[float, str]:

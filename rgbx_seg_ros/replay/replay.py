@@ -183,7 +183,7 @@ class _Replay:
     def __init__(self, segmenter, settings, writer, gallery, has_labels):
         self._segmenter, self._writer, self._gallery = segmenter, writer, gallery
         self._has_labels = has_labels
-        self._range = LimitsTracker(segmenter.card.x)
+        self._range = LimitsTracker(segmenter.x)
         self._pairer = Pairer(settings)
         self._now_ns = 0
         self._malformed = Counter()

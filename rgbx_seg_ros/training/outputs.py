@@ -9,10 +9,11 @@ from rgbx_seg_ros.engines.graph import to_batch
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import read_yaml
 from rgbx_seg_ros.files import appearing, check_output
+from rgbx_seg_ros.frames.golden import save_golden
 from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.inference.golden import freeze
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import lowest_iou, MIN_IOU, save_golden
+from rgbx_seg_ros.inference.self_test import lowest_iou, MIN_IOU
 from rgbx_seg_ros.training.config import config_text, TrainConfig
 from rgbx_seg_ros.training.log import LOSSES
 from rgbx_seg_ros.training.state import LAST, PREVIOUS

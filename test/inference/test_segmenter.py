@@ -5,11 +5,11 @@
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
-from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.errors import CardError, FrameError
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.sensors import Sensors
-from support.stand_ins import StandIn
+from support.stand_ins import engine_of, StandIn
 from support.trials import TRIALS
 
 
@@ -31,6 +31,25 @@ def test_a_pair_becomes_mask_and_confidence_of_the_size_of_the_colour_frame(segm
     assert set(np.unique(result.mask)) <= {label.id for label in segmenter.labels}
     assert 255 // 3 <= result.confidence.min()
     assert 0 < result.prepare_ms < result.inference_ms < 60_000
+
+
+def test_a_rig_may_say_what_becomes_0_and_1_of_its_frames(tiny_card, frames, monkeypatch):
+    opened, asked = [], []
+
+    def open_engine(name, card, device):
+        opened.append(card)
+        return engine_of(lambda rgb, x, limits, sensors: asked.append(limits) or (x, x))
+
+    monkeypatch.setattr('rgbx_seg_ros.engines.open_engine', open_engine)
+    span = (7000.0, 9000.0)
+    segmenter = Segmenter.from_card(tiny_card, normalization='fixed', range=span)
+    segmenter(*frames)
+    segmenter(*frames, x_limits=(1.0, 2.0))
+    assert asked == [span, (1.0, 2.0)]
+    # The model is none the wiser: its files and its golden frame are those of the card.
+    assert opened == [segmenter.card] == [load_card(tiny_card)]
+    with pytest.raises(CardError, match='x.range is None'):
+        Segmenter.from_card(tiny_card, normalization='fixed')
 
 
 def test_the_same_pair_gives_the_same_mask_also_from_another_segmenter(

@@ -12,7 +12,7 @@ from rgbx_seg_ros.inference.golden import freeze
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import MIN_IOU, self_test
 from rgbx_seg_ros.sensors import Sensors
-from support.stand_ins import StandIn
+from support.stand_ins import engine_of, StandIn
 import yaml
 
 SHIPPED = [name for name in list_cards() if load_card(name).golden]
@@ -27,6 +27,24 @@ def test_every_model_that_ships_has_a_golden_frame():
 @pytest.mark.parametrize('name', SHIPPED)
 def test_a_shipped_model_passes(name):
     assert self_test(Segmenter.from_card(name, device='cpu')) > 0.99
+
+
+RIGS = {
+    'fixed': {'normalization': 'fixed', 'range': (28_000.0, 31_000.0)},
+    'celsius': {'normalization': 'celsius', 'range': (0.0, 50.0)},
+    'minmax': {'normalization': 'minmax'}, 'percentile': {'normalization': 'percentile'}}
+"""How the cameras of a rig may want X to be scaled, and the golden frame does not."""
+
+
+@pytest.mark.parametrize(('name', 'scaling'), [
+    (name, scaling) for name in SHIPPED for scaling in RIGS
+    if scaling != 'celsius' or load_card(name).x.kind == 'thermal'])
+def test_a_shipped_model_passes_however_the_rig_scales_x(name, scaling):
+    segmenter = Segmenter.from_card(name, device='cpu', **RIGS[scaling])
+    assert self_test(segmenter) > 0.99
+    golden = load_golden(segmenter.card.folder / segmenter.card.golden)
+    again = freeze(segmenter, golden.rgb, golden.x)
+    assert (again.mask == golden.mask).mean() > 0.99
 
 
 @pytest.mark.parametrize(('name', 'fault'), [
@@ -84,6 +102,58 @@ def test_a_golden_frame_holds_no_code(tmp_path):
     np.savez(tmp_path / 'g.npz', rgb=np.array([print], object), x=[0], mask=[0])
     with pytest.raises(CardError, match='is not a golden frame'):
         load_golden(tmp_path / 'g.npz')
+
+
+def test_an_array_alone_is_no_golden_frame(tmp_path):
+    np.save(tmp_path / 'g.npy', np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(CardError, match=r'g\.npy.* is not a golden frame'):
+        load_golden(tmp_path / 'g.npy')
+
+
+def test_a_damaged_golden_frame_is_named(tmp_path):
+    """Wherever the damage is: in the archive's own structure, or in what is compressed."""
+    path, rng = tmp_path / 'g.npz', np.random.default_rng(0)
+    save_golden(path, Golden(*(rng.integers(0, 9, shape, np.uint8)
+                               for shape in ((20, 30, 3), (20, 30), (20, 30)))))
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_golden(path)
+        except CardError as error:
+            refused += str(error).startswith(f'{str(path)!r} is not a golden frame: ')
+    assert refused > 200  # the others are dates and the like
+
+
+@pytest.mark.parametrize(('change', 'reason'), [
+    ({'rgb': np.zeros((4, 6, 3), np.float32)}, r'rgb is an array \(4, 6, 3\) of float32'),
+    ({'rgb': np.zeros((4, 6), np.uint8)}, r'rgb is an array \(4, 6\)'),
+    ({'x': np.zeros(6, np.uint8)}, r'x is an array \(6,\)'),
+    ({'x': np.zeros((4, 6), np.int64)}, 'x is an array .* of int64'),
+])
+def test_the_frames_of_a_golden_frame_must_be_frames(tmp_path, change, reason):
+    content = {'rgb': np.zeros((4, 6, 3), np.uint8), 'x': np.zeros((4, 6), np.uint8),
+               'mask': np.zeros((4, 6), np.uint8)}
+    save_golden(tmp_path / 'g.npz', Golden(**content | change))
+    with pytest.raises(CardError, match=f'is not a golden frame: {reason}'):
+        load_golden(tmp_path / 'g.npz')
+
+
+@pytest.mark.parametrize('pixels', [0, 99, 100])
+def test_a_golden_mask_without_a_class_of_some_size_proves_nothing(golden_card, tmp_path, pixels):
+    mask = np.full((64, 96), 255, np.uint8)
+    mask.flat[:pixels] = 1
+    path = tmp_path / 'frozen.npz'
+    save_golden(path, Golden(np.zeros((64, 96, 3), np.uint8), mask, mask))
+    segmenter = Segmenter(load_card(golden_card(path.read_bytes())), engine_of(
+        lambda rgb, x, *_: (x, x)))
+    if pixels == 100:
+        assert self_test(segmenter) == 1.0
+        return
+    with pytest.raises(CardError, match='no class of 100 pixels.*freeze another pair'):
+        self_test(segmenter)
 
 
 def test_mask_and_frame_must_be_of_one_size(tmp_path):

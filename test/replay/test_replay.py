@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay: every pair gets its mask, under the header of its RGB frame, and nothing is lost."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -104,6 +105,21 @@ def matrix_of(indices, segmenter):
         rgb, x, label = frame(i)
         matrix.update(label, segmenter(rgb, x).mask)
     return matrix
+
+
+def test_x_is_scaled_as_the_segmenter_is_told(tmp_path, tiny_card):
+    limits = []
+
+    class Noting(Engine):
+
+        def __call__(self, rgb, x, x_limits, sensors):
+            limits.append(x_limits)
+            return super().__call__(rgb, x, x_limits, sensors)
+
+    card = load_card(tiny_card)
+    span = dataclasses.replace(card.x, normalization='fixed', range=(20.0, 180.0))
+    replay(write_pairs(tmp_path / 'bag', 2), Segmenter(card, Noting(), span))
+    assert limits == [span.range] * 2
 
 
 @pytest.mark.parametrize('storage', STORAGES)

@@ -10,8 +10,9 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import CardError, DataError
+from rgbx_seg_ros.frames.golden import load_golden
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.self_test import load_golden, self_test
+from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.networks import Network, NETWORKS
 from rgbx_seg_ros.training import train as module
 from rgbx_seg_ros.training.train import load_config, train
