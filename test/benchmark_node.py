@@ -32,6 +32,7 @@ from rclpy.publisher import Publisher
 from rgbx_seg_ros import engines
 from rgbx_seg_ros.messages.images import stamp_ns
 from rgbx_seg_ros.node import node
+from rgbx_seg_ros.node import run as node_run
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.node.worker import NewestWorker
 from sensor_msgs.msg import Image
@@ -151,8 +152,8 @@ def run_node(path, name, *arguments):
     """Be the node in the case `name`; write the trace to `path` at the end."""
     trace, case = Trace(), CASES[name]
     engines.ENGINES['torch'] = trace.engine_class(case.engine_ms, case.dense)
-    node.self_test = lambda segmenter: None  # which that engine would not pass
-    node.SegNode, node.NewestWorker = trace.node_class(), trace.worker_class()
+    node_run.self_test = lambda segmenter: None  # which that engine would not pass
+    node.SegNode, node_run.NewestWorker = trace.node_class(), trace.worker_class()
     Publisher.publish = trace.publish()
     code = node.main([__file__, *arguments])
     Path(path).write_text(json.dumps(trace.times), encoding='ascii')

@@ -61,17 +61,18 @@ def run_node(path, *arguments):
     note('import rclpy and messages')
     from rgbx_seg_ros import engines
     from rgbx_seg_ros.node import node
+    from rgbx_seg_ros.node import run as node_run
     note('import the package, OpenCV')
     noted(node.rclpy, 'init', 'rclpy.init')
     noted(node.SegNode, '__init__', 'node and parameters')
     noted(engines.ENGINES['torch'], '_warm_up', 'engine: first frame',
           'model: build, read and fold')
-    noted(node, 'self_test', 'self-test')
+    noted(node_run, 'self_test', 'self-test')
     noted(node.SegNode, 'on_configure', 'rest of configure')
     noted(node.SegNode, 'on_activate', 'activate')
-    noted(node.SegNode, '_receive', before='discovery: first frame')
-    noted(node.Pipeline, '__call__', 'first pair: decode and segment', 'pairing')
-    noted(node.Outputs, 'publish_mask', 'publish the mask')
+    noted(node_run.Run, '_receive', before='discovery: first frame')
+    noted(node_run.Pipeline, '__call__', 'first pair: decode and segment', 'pairing')
+    noted(node_run.Outputs, 'publish_mask', 'publish the mask')
     code = node.main([__file__, *arguments])
     Path(path).write_text(json.dumps(ends), encoding='ascii')
     return code

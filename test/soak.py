@@ -27,7 +27,7 @@ import numpy as np
 from rgbx_seg_ros import engines
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.messages.images import stamp_ns, to_image
-from rgbx_seg_ros.node import node
+from rgbx_seg_ros.node import node, run
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import share_dir
 from sensor_msgs.msg import Image
@@ -226,7 +226,7 @@ def main(arguments):
         if ENGINES[name] is not None:
             engines.ENGINES['torch'] = ENGINES[name]
             # Such an engine sees nothing in a golden frame.
-            node.self_test = lambda segmenter: None
+            run.self_test = lambda segmenter: None
         return node.main([__file__, *ros_arguments])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('what', choices=('pairs', 'cycles'))

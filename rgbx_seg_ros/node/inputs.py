@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node subscribes to of one camera, and what it tells a user whose frames do not come."""
 
+from contextlib import ExitStack
 import functools
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -41,16 +42,6 @@ class Input:
                  receive, warn):
         self.modality = modality
         self._node, self._warn = node, warn
-        topic, kind = f'{modality}/image', Image
-        if transport != 'raw':
-            # As image_transport does: the suffix follows the topic that the base was remapped to.
-            topic, kind = f'{node.resolve_topic_name(topic)}/{transport}', CompressedImage
-        self._images = node.create_subscription(
-            kind, topic, functools.partial(receive, modality),
-            QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()]),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._warn_of_qos))
-        self._infos = node.create_subscription(
-            CameraInfo, f'{modality}/camera_info', self._receive_camera_info, _INFO_QOS)
         self.camera_info = None
         """The newest CameraInfo, or None."""
         self.stamp_ns: int | None = None
@@ -59,16 +50,34 @@ class Input:
         """Why the newest frame that could not be used was dropped."""
         self._frame_id, self._stamp_age_ms = '', None
         self._decoded_ns = -_DECODE_EVERY_NS
+        topic, kind = f'{modality}/image', Image
+        if transport != 'raw':
+            # As image_transport does: the suffix follows the topic that the base was remapped to.
+            topic, kind = f'{node.resolve_topic_name(topic)}/{transport}', CompressedImage
+        # Names, for subscriptions that are gone tell none.
+        self.topic = node.resolve_topic_name(topic)
+        """Where the images come from, after remapping."""
+        self._type = f'sensor_msgs/msg/{kind.__name__}'
+        self._reliability = ReliabilityPolicy[reliability.upper()]
+        self._subscriptions = []
+        with ExitStack() as failed:
+            failed.callback(self.destroy)
+            self._subscribe(
+                kind, topic, functools.partial(receive, modality),
+                QoSProfile(depth=depth, reliability=self._reliability),
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._warn_of_qos))
+            self._subscribe(CameraInfo, f'{modality}/camera_info', self._receive_camera_info,
+                            _INFO_QOS)
+            failed.pop_all()
+
+    def _subscribe(self, *arguments, **named):
+        self._subscriptions.append(self._node.create_subscription(*arguments, **named))
 
     def destroy(self):
-        """Unsubscribe."""
-        for subscription in (self._images, self._infos):
+        """Unsubscribe; what is known of the topic stays."""
+        for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-
-    @property
-    def topic(self) -> str:
-        """Where the images come from, after remapping."""
-        return self._images.topic_name
+        self._subscriptions.clear()
 
     def note(self, stamp_ns: int, frame_id: str) -> int:
         """Keep the facts of a frame that has just come; return its age, by its stamp if it can."""
@@ -100,7 +109,7 @@ class Input:
     def report(self, received: int) -> InputReport:
         """Return what diagnostics tell of the topic, of which `received` frames have come."""
         publishers = self._publishers()
-        unheard = self._images.qos_profile.reliability == ReliabilityPolicy.RELIABLE and any(
+        unheard = self._reliability == ReliabilityPolicy.RELIABLE and any(
             p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)
         return InputReport(
             topic=self.topic, received=received, publishers=len(publishers),
@@ -109,16 +118,16 @@ class Input:
 
     def warn_of_silence(self):
         """Help with a topic on which nothing has come yet: most often its name is wrong."""
-        node, kind = self._node, f'sensor_msgs/msg/{self._images.msg_type.__name__}'
+        node = self._node
         publishers = node.count_publishers(self.topic)
         if publishers:
             hint = f'it has {publishers} publisher(s), are type and QoS the same?'
         else:
             own = node.resolve_topic_name('segmentation')
             others = [other for other, types in node.get_topic_names_and_types()
-                      if kind in types and node.count_publishers(other)
+                      if self._type in types and node.count_publishers(other)
                       and not other.startswith(own)]
-            hint = (f'nobody publishes it; topics with {kind} are: '
+            hint = (f'nobody publishes it; topics with {self._type} are: '
                     f'{", ".join(others) or "none"}')
         self._warn(f'{self.modality} is silent', f'no message on {self.topic} yet: {hint}')
 

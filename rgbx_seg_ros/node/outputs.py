@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node publishes. Only the mask is made for nobody; the rest needs a subscriber."""
 
+from contextlib import ExitStack
 from copy import copy
 import math
 import time
@@ -19,18 +20,26 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
-    """The publishers of `node` for what `segmenter` makes."""
+    """The publishers of `node` for what `segmenter` makes; none, where one cannot be made."""
 
     def __init__(self, node, segmenter: Segmenter):
         self._node, self._labels = node, segmenter.labels
-        names = ['mask', 'confidence', 'overlay', 'color'] + ['fused'] * segmenter.fuses
-        self._images = {name: node.create_publisher(Image, f'segmentation/{name}', 5)
-                        for name in names}
+        self._publishers = []
         self._pictured = -math.inf
-        self._camera_info = node.create_publisher(CameraInfo, 'segmentation/camera_info', 5)
-        self._palette = node.create_publisher(String, 'segmentation/palette', _LATCHED)
-        self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 5)
-        self._label_info = self._create_label_info()
+        names = ['mask', 'confidence', 'overlay', 'color'] + ['fused'] * segmenter.fuses
+        with ExitStack() as failed:
+            failed.callback(self.destroy)
+            self._images = {name: self._create(Image, f'segmentation/{name}') for name in names}
+            self._camera_info = self._create(CameraInfo, 'segmentation/camera_info')
+            self._palette = self._create(String, 'segmentation/palette', _LATCHED)
+            self._diagnostics = self._create(DiagnosticArray, '/diagnostics')
+            self._label_info = self._create_label_info()
+            failed.pop_all()
+
+    def _create(self, kind, topic, qos=5):
+        publisher = self._node.create_publisher(kind, topic, qos)
+        self._publishers.append(publisher)
+        return publisher
 
     def _create_label_info(self):
         try:
@@ -40,14 +49,13 @@ class Outputs:
                 'vision_msgs is not installed: segmentation/label_info is not published '
                 '(apt install ros-$ROS_DISTRO-vision-msgs); segmentation/palette has the names')
             return None
-        return self._node.create_publisher(LabelInfo, 'segmentation/label_info', _LATCHED)
+        return self._create(LabelInfo, 'segmentation/label_info', _LATCHED)
 
     def destroy(self):
         """Take the topics back."""
-        for publisher in (*self._images.values(), self._camera_info, self._palette,
-                          self._diagnostics, self._label_info):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher)
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
 
     def publish_labels(self):
         """Publish what the ids mean; late subscribers get it as well."""

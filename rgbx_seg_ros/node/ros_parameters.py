@@ -23,15 +23,15 @@ class NodeParameters:
     """
     The parameters of `node`.
 
-    `current` is what they are while the node is configured, else None. `changed(parameters)` is
-    called whenever some of those that may change at run time have; it may refuse by a
-    ParameterError.
+    `run()` returns what the node has made of them while it is configured, else None. Those that
+    may change at run time then are assigned to its `parameters`.
     """
 
-    def __init__(self, node, changed):
-        self._node, self._changed = node, changed
+    def __init__(self, node, run):
+        self._node, self._run = node, run
         self._refused = {}
-        self.current: Parameters | None = None
+        # By no public name does rclpy tell of parameters that nobody declares.
+        self._given = node._parameter_overrides
         for name in _SPECS:
             self._declare(name)
         node.add_on_set_parameters_callback(self._set)
@@ -54,16 +54,12 @@ class NodeParameters:
             self._node.declare_parameter(name, default, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException):
             # Kept for configure, whose failure a lifecycle manager sees and can mend.
-            self._refused[name] = self._given()[name].value
+            self._refused[name] = self._given[name].value
             self._node.declare_parameter(name, default, descriptor, True)
-
-    def _given(self):
-        """Return the parameters given on the command line and in files, declared or not."""
-        return getattr(self._node, '_parameter_overrides', {})
 
     def read(self) -> Parameters:
         """Return the parameters as they are set; raise ParameterError for a bad or unknown one."""
-        for name in self._given():
+        for name in self._given:
             if name not in _SPECS and name.partition('.')[0] not in _ROS_OWN:
                 raise ParameterError(f'parameter {unknown_name(name, _SPECS)}')
         values = {name: self._node.get_parameter(name).value for name in _SPECS}
@@ -71,17 +67,17 @@ class NodeParameters:
 
     def _set(self, changes):
         """Check parameters that are set from outside; take those that count at once."""
-        changes = {p.name: p.value for p in changes if p.name in _SPECS}
+        changes, run = {p.name: p.value for p in changes if p.name in _SPECS}, self._run()
         try:
-            if self.current is not None:
+            if run is None:
+                # One by one, so that they may come in any order: configure looks at all of them.
+                Parameters.check(changes)
+            else:
                 for name in changes:
                     if not _SPECS[name].metadata['runtime']:
                         raise ParameterError(f'parameter {name!r} is fixed while the node is '
                                              'configured: deactivate and clean up first')
-            checked = Parameters.from_ros({**(self.current or Parameters()).to_ros(), **changes})
-            if self.current is not None:
-                self._changed(checked)
-                self.current = checked
+                run.parameters = Parameters.from_ros({**run.parameters.to_ros(), **changes})
         except ParameterError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for name in changes:

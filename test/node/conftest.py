@@ -6,6 +6,8 @@ The node over the real middleware, with an engine that answers at once.
 ROS is imported inside of the fixtures: where there is none, the tests that use them are skipped.
 """
 
+import weakref
+
 import pytest
 
 
@@ -19,6 +21,20 @@ def engine(monkeypatch):
         pass
     monkeypatch.setitem(engines.ENGINES, 'torch', Engine)
     return Engine
+
+
+@pytest.fixture
+def engines_alive(engine):
+    """Give the engines that are in memory; to open one beside another is an error."""
+    alive = weakref.WeakSet()
+    opened = engine.__init__
+
+    def open_alone(self, card, device):
+        assert not alive, 'an engine is still in memory'
+        alive.add(self)
+        opened(self, card, device)
+    engine.__init__ = open_alone
+    return alive
 
 
 @pytest.fixture
@@ -43,12 +59,16 @@ def warnings(capfd):
 
 @pytest.fixture
 def make_node(stage, engine, tiny_card):
-    """Give a function that makes a node with the parameters given, spinning on its own thread."""
+    """
+    Give a function that makes a node with the parameters given.
+
+    It spins on a thread of its own, or not at all, and is started unless told otherwise.
+    """
     from rclpy.parameter import Parameter
     from rgbx_seg_ros.node.node import SegNode
     nodes = []
 
-    def make(start=True, **parameters):
+    def make(start=True, spins=True, **parameters):
         # The frames of these tests come now and then, are all the same and of few colours.
         parameters = {'model': str(tiny_card), 'health__dead_ms': 600_000.0,
                       'health__frozen_ms': 0.0, 'health__saturated_share': 1.0, **parameters}
@@ -56,7 +76,8 @@ def make_node(stage, engine, tiny_card):
             Parameter(name.replace('__', '.'), value=value)
             for name, value in parameters.items()])
         nodes.append(node)
-        stage.spin(node)
+        if spins:
+            stage.spin(node)
         if start:
             assert node.start()
         return node

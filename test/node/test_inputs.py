@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
+from rgbx_seg_ros.node.inputs import Input  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from support.node_stage import diagnostics, RGB, stamps, X  # noqa: E402
 from support.ros_stage import CAMERA, header, image  # noqa: E402
@@ -116,3 +117,27 @@ def test_a_publisher_whose_qos_does_not_fit_is_named(stage, make_node, warnings)
                            for line in warnings()))
     assert any('set rgb.reliability to best_effort' in line for line in warnings())
     stage.node.destroy_publisher(camera)
+
+
+@pytest.mark.parametrize(('transport', 'topic'), [
+    ('raw', '/front/cam'), ('compressed', '/front/cam/compressed')])
+def test_what_is_known_of_a_topic_can_be_told_when_its_subscription_is_gone(
+        stage, transport, topic):
+    from rclpy.node import Node
+    node = Node('subscriber', context=stage.context,
+                cli_args=['--ros-args', '-r', 'rgb/image:=/front/cam'])
+    told = []
+    one = Input(node, 'rgb', transport, 'reliable', 5, receive=print,
+                warn=lambda kind, text: told.append(text))
+    topics = [s.topic_name for s in node.subscriptions]
+    assert topic in topics
+    kind = 'Image' if transport == 'raw' else 'CompressedImage'
+    for gone in (False, True):
+        if gone:
+            one.destroy()
+        assert len(list(node.subscriptions)) == len(topics) - 2 * gone
+        assert one.topic == one.report(3).topic == topic
+        one.warn_of_silence()
+        assert told.pop() == (f'no message on {topic} yet: nobody publishes it; topics with '
+                              f'sensor_msgs/msg/{kind} are: none')
+    node.destroy_node()

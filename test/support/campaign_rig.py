@@ -23,7 +23,7 @@ from rclpy.serialization import deserialize_message
 from rgbx_seg_ros import engines
 from rgbx_seg_ros.health.report import Level
 from rgbx_seg_ros.messages.images import decode_x, to_image
-from rgbx_seg_ros.node import node
+from rgbx_seg_ros.node import node, run
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.sync.pairing import CLOCK_SETTLE_NS, DROP_REASONS
 from sensor_msgs.msg import CameraInfo, Image
@@ -154,15 +154,15 @@ class Rig:
         class Engine(BarEngine):
             pass
         self.engine = Engine
-        before = engines.ENGINES['torch'], node.self_test
-        engines.ENGINES['torch'], node.self_test = Engine, do_nothing
+        before = engines.ENGINES['torch'], run.self_test
+        engines.ENGINES['torch'], run.self_test = Engine, do_nothing
         try:
             self.node = node.SegNode(context=self.stage.context, parameter_overrides=[
                 Parameter(name, value=value) for name, value in self.parameters.items()])
             self.stage.spin(self.node)
             assert self.node.start()
         finally:
-            engines.ENGINES['torch'], node.self_test = before
+            engines.ENGINES['torch'], run.self_test = before
 
     def stop_node(self):
         """End the node."""
@@ -431,7 +431,7 @@ def _key(message):
 def serve():
     """Run the node as its own command does, with the engine that reads bars."""
     engines.ENGINES['torch'] = BarEngine
-    node.self_test = do_nothing
+    run.self_test = do_nothing
     return node.main()
 
 

@@ -5,6 +5,7 @@
 import time
 
 import numpy as np
+from rclpy.lifecycle import TransitionCallbackReturn
 from rgbx_seg_ros.messages.images import stamp_ns
 from support.stand_ins import StandIn
 
@@ -44,3 +45,21 @@ def diagnostics(stage):
 def stamps(stage, topic='segmentation/mask'):
     """Return the stamps received on `topic`."""
     return [stamp_ns(message.header) for message, _ in stage.received[topic]]
+
+
+STATES = {
+    'unconfigured': (),
+    'inactive': ('configure',),
+    'active': ('configure', 'activate'),
+    'inactive again': ('configure', 'activate', 'deactivate'),
+    'cleaned up': ('configure', 'activate', 'deactivate', 'cleanup'),
+    'shut down': ('configure', 'activate', 'shutdown'),
+}
+"""The states of a node, and the transitions that lead there from its start."""
+
+
+def walk(node, *transitions):
+    """Let a node make transitions, which must go well."""
+    for name in transitions:
+        result = getattr(node, f'trigger_{name}')()
+        assert result == TransitionCallbackReturn.SUCCESS, f'{name}: {result}'
