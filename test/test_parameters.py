@@ -14,7 +14,8 @@ from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.parameters import markdown_table, Parameters
 import yaml
 
-CONFIGS = sorted((Path(__file__).parents[1] / 'config').glob('*.yaml'))
+CONFIGS = sorted(path for path in (Path(__file__).parents[1] / 'config').glob('*.yaml')
+                 if path.stem != 'diagnostics_aggregator')  # of another node
 SPECS = {spec.metadata['name']: spec for spec in fields(Parameters)}
 NUMBERS = [name for name, spec in SPECS.items() if isinstance(spec.default, float)]
 COUNTS = [name for name, spec in SPECS.items() if type(spec.default) is int]

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
+import numpy as np  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.engines import background, ENGINES  # noqa: E402
@@ -354,8 +355,10 @@ def test_a_build_in_the_background_ends_with_the_cleanup(
     monkeypatch.setitem(ENGINES, 'torch', Engine)
     node = make_node()
     stage.listen(Image, 'segmentation/mask')
+    rng = np.random.default_rng(0)  # a frame without contrast would prove nothing
+    rgb, x = (rng.integers(0, 255, frame.shape, np.uint8) for frame in (RGB, X))
     for number in (1, 2):  # of two frames of a kind it starts to build
-        stage.send(RGB, X, stage.stamp())
+        stage.send(rgb, x, stage.stamp())
         stage.wait(lambda n=number: len(stage.received['segmentation/mask']) == n)
     assert build.started.wait(30)
     walk(node, 'deactivate')
