@@ -12,6 +12,7 @@ from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.engines.graph import resized, to_batch
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.fields import check_number
 from torch.nn import functional as F
 
 _RETRIES = 10
@@ -85,17 +86,16 @@ class Augment:
             raise DataError(f'augment.base is {self.base!r}, needed is 0 < shorter <= longer')
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise DataError(f'augment.scale is {self.scale!r}, needed is 0 < low <= high')
-        if not all(0 <= value <= 255 for value in self.fill_rgb):
-            raise DataError(f'augment.fill_rgb is {self.fill_rgb!r}, allowed is 0 to 255')
-        if not 0 < self.max_share <= 1:
-            raise DataError(f'augment.max_share is {self.max_share!r}, needed is 0 < share <= 1')
+        for i, value in enumerate(self.fill_rgb):
+            check_number(f'augment.fill_rgb[{i}]', value, DataError, low=0, high=255, integer=True)
+        check_number('augment.max_share', self.max_share, DataError, above=0, high=1)
         highest = {'scale_step': math.inf, 'rotate': 180.0, 'blank': 0.5, 'fill_x': 65535.0}
         for name in ('scale_step', 'rotate', 'rotate_chance', 'anchor', 'fill_x', 'flip',
                      'flip_vertical', 'blur', 'jitter', 'jitter_chance', 'distort', 'soften',
                      'autocontrast', 'blank'):
-            value, high = getattr(self, name), highest.get(name, 1.0)
-            if value is not None and not 0 <= value <= high:
-                raise DataError(f'augment.{name} is {value!r}, allowed is 0 to {high:g}')
+            if getattr(self, name) is not None:
+                check_number(f'augment.{name}', getattr(self, name), DataError, low=0,
+                             high=highest.get(name, 1.0))
 
     def check(self, sample: Sample) -> None:
         """Raise DataError for a sample whose X cannot hold the value that it is filled with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from rgbx_seg_ros.cards.card import ENDINGS
 from rgbx_seg_ros.datasets import DATASETS
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.fields import check_number, from_mapping, read_yaml, unknown_name
 from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.losses import Loss
@@ -23,15 +23,17 @@ CHOICES = {
     'decay_from': ('warmup', 'start'),
     'precision': ('float32', 'bfloat16', 'float16'),
 }
-_INFINITY = math.inf
-_RANGES = {
-    'epochs': (1, _INFINITY), 'steps_per_epoch': (1, _INFINITY), 'batch_size': (1, _INFINITY),
-    'accumulate': (1, _INFINITY), 'workers': (0, _INFINITY), 'seed': (0, _INFINITY),
-    'learning_rate': (0, 1), 'weight_decay': (0, 1), 'epsilon': (0, 1), 'momentum': (0, 1),
-    'clip_norm': (0, _INFINITY), 'warmup_epochs': (0, _INFINITY), 'warmup_start': (0, 1),
-    'power': (0, _INFINITY), 'milestone_factor': (0, 1), 'ema_decay': (0, 1),
-    'val_epochs': (1, _INFINITY), 'save_steps': (1, _INFINITY),
+_LOWEST = {
+    'epochs': 1, 'steps_per_epoch': 1, 'batch_size': 1, 'accumulate': 1, 'workers': 0, 'seed': 0,
+    'val_epochs': 1, 'save_steps': 1,
 }
+"""Of the fields that are whole numbers."""
+_HIGHEST = {
+    'learning_rate': 1, 'weight_decay': 1, 'epsilon': 1, 'momentum': 1, 'clip_norm': math.inf,
+    'warmup_epochs': math.inf, 'warmup_start': 1, 'power': math.inf, 'milestone_factor': 1,
+    'ema_decay': 1,
+}
+"""Of the others, which begin at 0."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,13 @@ class TrainConfig:
                                 f'{", ".join(allowed)}')
         if self.dataset not in DATASETS:
             raise DataError(f'dataset {unknown_name(self.dataset, DATASETS)}')
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                allowed = f'{low} to {high}' if high < _INFINITY else f'{low} or more'
-                raise DataError(f'{name} is {value!r}, allowed is {allowed}')
+        limits = {name: {'low': low, 'integer': True} for name, low in _LOWEST.items()}
+        limits |= {name: {'low': 0, 'high': high} for name, high in _HIGHEST.items()}
+        for name, allowed in limits.items():
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), DataError, **allowed)
+        for i, milestone in enumerate(self.milestones):
+            check_number(f'milestones[{i}]', milestone, DataError, above=0)
         if (self.schedule == 'steps') != bool(self.milestones):
             raise DataError(f'milestones is {self.milestones!r} with schedule {self.schedule!r}: '
                             'steps needs them, the others take none')

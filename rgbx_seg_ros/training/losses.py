@@ -9,10 +9,10 @@ of each process by itself. Every process must therefore take the same steps.
 """
 
 from dataclasses import dataclass, fields, replace
-import math
 
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.layers import at_least_float32, without_autocast
 from rgbx_seg_ros.networks.training import TrainingOutputs
@@ -62,8 +62,8 @@ class Terms:
         _require_within(self, ('focal_gamma',), low=1)
         _require_within(self, ('boundary_gain',))
         for name in ('class_weights', 'focal_alpha'):
-            if not all(0 < weight < math.inf for weight in getattr(self, name) or ()):
-                raise DataError(f'loss: {name} is {getattr(self, name)!r}, all must be above 0')
+            for i, weight in enumerate(getattr(self, name) or ()):
+                check_number(f'loss: {name}[{i}]', weight, DataError, above=0)
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,7 @@ class Loss(Terms):
 
 def _require_within(spec, names, low=0):
     for name in names:
-        value = getattr(spec, name)
-        if not low <= value < math.inf:
-            raise DataError(f'loss: {name} is {value!r}, allowed are finite numbers from {low} on')
+        check_number(f'loss: {name}', getattr(spec, name), DataError, low=low)
 
 
 def across(total: torch.Tensor) -> torch.Tensor:

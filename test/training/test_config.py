@@ -91,7 +91,9 @@ def test_a_recipe_comes_back_as_it_was_written(path, tmp_path):
     ({'accumulate': 0}, 'accumulate is 0, allowed is 1 or more'),
     ({'clip_norm': -1.0}, 'clip_norm is -1.0'),
     ({'warmup_start': 1.5}, 'warmup_start is 1.5, allowed is 0 to 1'),
-    ({'loss': {'class_weights': [1, 0, 1]}}, 'class_weights is .* above 0'),
+    ({'loss': {'class_weights': [1, 0, 1]}}, r'class_weights\[1\] is 0.0, .* more than 0'),
+    ({'schedule': 'steps', 'milestones': [float('nan')]}, r'milestones\[0\] is nan'),
+    ({'clip_norm': float('inf')}, 'clip_norm is inf, needed is a finite number'),
     ({'augment': {}}, "'augment': 'crop' is missing"),
     ({'augment': {'crop': [16, 64]}}, 'augment.crop is'),
 ])
