@@ -36,6 +36,13 @@ class Processes:
             distributed.all_reduce(values)
         return values
 
+    def all(self, value) -> list:  # noqa: A003
+        """Return the `value` of each process, plain data, in their order."""
+        values = [value] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(values, value)
+        return values
+
     def from_first(self, value):
         """Return the `value` of the first process: plain data and tensors, these on the CPU."""
         if self.count == 1:

@@ -4,12 +4,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import os
-from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import PairedDataset
+from rgbx_seg_ros.datasets.survey import label_counts, Survey, x_form
 from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.errors import DataError, FrameError
 from rgbx_seg_ros.networks import build
@@ -63,22 +63,14 @@ def _check_precision(config, network, device):
                         'network; set precision to float32, or train it on a GPU')
 
 
-class Survey(NamedTuple):
-    """What the labels of a data set hold."""
-
-    counts: np.ndarray
-    """Pixels of each id, (256,)."""
-    mixed: list[int]
-    """Indices of the samples with more than one class."""
-
-
-def survey(samples: PairedDataset, card: Card, processes: Processes,
-           augment: Augment | None = None) -> Survey:
+def look_at(samples: PairedDataset, card: Card, processes: Processes,
+            augment: Augment | None = None) -> tuple[list[str], list[int]]:
     """
-    Read all `samples`, shared out among the processes, and return what their labels hold.
+    Read all `samples`, shared out among the processes; return what to tell of them.
 
-    With `augment` they are to be trained on, and each needs a label. Raise DataError for a sample
-    that cannot be used, and where no pixel of any has a class.
+    The numbers that come second are those of the samples with more than one class. With `augment`
+    they are to be trained on, and each needs a label. Raise DataError for a sample that cannot be
+    used, and where no pixel of any has a class.
     """
     def read(index):
         sample = samples[index]
@@ -87,34 +79,27 @@ def survey(samples: PairedDataset, card: Card, processes: Processes,
             augment.check(sample)
         if augment is not None or sample.label is not None:
             check_label(sample, card)
-        counts = np.zeros(256, np.int64) if sample.label is None else np.bincount(
-            sample.label.ravel(), minlength=256)
-        return index, counts
+        return index, sample.name, x_form(sample.x), label_counts(sample.label)
 
     mine = range(processes.rank, len(samples), processes.count)
-    total, mixed = torch.zeros(256, dtype=torch.int64), torch.zeros(len(samples))
+    found, mixed = Survey(), []
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for index, counts in tqdm(pool.map(read, mine), total=len(mine), unit='frame',
-                                  desc=samples.split, leave=False, disable=None):
-            total += torch.from_numpy(counts)
-            mixed[index] = float((counts[:UNLABELED] > 0).sum() > 1)
-    total, mixed = (processes.sum(part).cpu().numpy() for part in (total, mixed))
-    if not total[:UNLABELED].any():
-        split = f', split {samples.split!r},' if samples.split else ''
-        raise DataError(
-            f'{str(samples.root)!r}{split} has no pixel with a class in {len(samples)} frames: '
-            'its labels are missing or 255, unlabeled, all over; where 255 means a class, say so '
-            'in dataset.yaml, by classes and ids')
-    return Survey(total, np.flatnonzero(mixed).tolist())
+        for index, name, form, counts in tqdm(pool.map(read, mine), total=len(mine), unit='frame',
+                                              desc=samples.split, leave=False, disable=None):
+            found.add_counted(name, form, counts)
+            if counts is not None and np.count_nonzero(counts[:UNLABELED]) > 1:
+                mixed.append(index)
+    whole = Survey()
+    for part, _ in (parts := processes.all((found, mixed))):
+        whole.merge(part)
+    if not whole.counts[:UNLABELED].any():
+        raise DataError(f'{_title(samples)} has no pixel with a class in {len(samples)} frames, '
+                        f'of which {whole.labelled} have a label: all is 255, unlabeled; where '
+                        'that means a class, say so in dataset.yaml, as in ids: {0: 0, 255: 1}')
+    told = [*whole.faults(samples), *whole.remarks(samples, card.labels)]
+    return ([f'warning: {_title(samples)}: {line}' for line in told],
+            sorted(index for _, indices in parts for index in indices))
 
 
-def classes_without_pixels(found: Survey, card: Card) -> list[str]:
-    """Return what to tell of classes that a training cannot learn, a line or none."""
-    lacking = [label.name for label in card.classes if not found.counts[label.id]]
-    if not lacking:
-        return []
-    line = f'warning: no pixel is labelled {", ".join(lacking)}: nothing of that can be learned'
-    if unlabeled := found.counts[UNLABELED] / found.counts.sum():
-        line += (f'; {100 * unlabeled:.1f} % of the pixels are 255, unlabeled: where 255 means a '
-                 'class, say so in dataset.yaml, by classes and ids')
-    return [line]
+def _title(samples):
+    return repr(str(samples.root)) + (f', split {samples.split!r}' if samples.split else '')

@@ -23,7 +23,7 @@ from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.networks import build
-from rgbx_seg_ros.training.checks import check_step, classes_without_pixels, survey
+from rgbx_seg_ros.training.checks import check_step, look_at
 from rgbx_seg_ros.training.config import (
     CHOICES,
     from_anywhere,
@@ -75,11 +75,13 @@ def _train(config, data, out, processes, weights):
         check_step(config, card, plan)
         run = _Run(config, card, plan, out, weights)
         notes = run.resume()
-        found = survey(samples, card, processes, config.augment)
-        notes += classes_without_pixels(found, card)
-        sets = [(samples, found.mixed)]
+        told, mixed = look_at(samples, card, processes, config.augment)
+        notes += told
+        sets = [(samples, mixed)]
         if scored is not None:
-            sets.insert(0, (scored, survey(scored, card, processes).mixed))
+            told, mixed = look_at(scored, card, processes)
+            notes += told
+            sets.insert(0, (scored, mixed))
         log = None
         if outputs:
             outputs.begin(config)

@@ -16,7 +16,7 @@ from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.training import train as module
 from rgbx_seg_ros.training.augment import Augment
-from rgbx_seg_ros.training.checks import check_step, classes_without_pixels, survey
+from rgbx_seg_ros.training.checks import check_step, look_at
 from rgbx_seg_ros.training.config import load_config, TrainConfig
 from rgbx_seg_ros.training.data import Plan
 from support import train_stage
@@ -87,26 +87,28 @@ def paint(data, name, label):
     cv2.imwrite(str(data / 'label' / f'{name}.png'), label)
 
 
-def test_a_survey_counts_pixels_and_finds_frames_of_several_classes(data, write_card):
+def test_frames_of_several_classes_are_found(data, write_card):
     paint(data, 'a1', np.full((64, 96), 2, np.uint8))
     half = np.full((64, 96), 255, np.uint8)
     half[:32] = 0
     paint(data, 'a3', half)
-    samples, card = FolderDataset(data), load_card(write_card())
-    found = survey(samples, card, ALONE, Augment((64, 96)))
-    labels = np.stack([sample.label for sample in samples])
-    assert found.counts.tolist() == np.bincount(labels.ravel(), minlength=256).tolist()
-    assert found.mixed == [0, 2, 4]
+    _, mixed = look_at(FolderDataset(data), load_card(write_card()), ALONE, Augment((64, 96)))
+    assert mixed == [0, 2, 4]
 
 
 def test_processes_share_out_the_frames(data, write_card, monkeypatch):
-    (data / 'label' / 'a3.png').unlink()
-    samples, card = FolderDataset(data), load_card(write_card())
-    monkeypatch.setattr(Processes, 'sum', lambda _, values: values)
-    whole, *parts = (survey(samples, card, Processes(rank, count, CPU))
-                     for rank, count in ((0, 1), (0, 2), (1, 2)))
-    assert [part.mixed for part in parts] == [[0, 2, 4], [1]]
-    assert np.array_equal(sum(part.counts for part in parts), whole.counts)
+    paint(data, 'a1', np.ones((64, 96), np.uint8))
+    (data / 'thermal' / 'a3.png').write_bytes((data / 'rgb' / 'a3.png').read_bytes())
+    samples, card, parts = FolderDataset(data), load_card(write_card()), []
+    whole = look_at(samples, card, ALONE)
+    monkeypatch.setattr(Processes, 'all', lambda _, found: parts.append(found) or [found])
+    alone = [look_at(samples, card, Processes(rank, 2, CPU)) for rank in range(2)]
+    assert [mixed for _, mixed in alone] == [[0, 2, 4], [3]]
+    monkeypatch.setattr(Processes, 'all', lambda *_: parts)
+    assert look_at(samples, card, Processes(1, 2, CPU)) == whole
+    (told, mixed) = whole
+    assert mixed == [0, 2, 3, 4]
+    assert len(told) == 1 and "a3.png' of uint8 x3" in told[0]
 
 
 def masks_of_255(data):
@@ -116,18 +118,17 @@ def masks_of_255(data):
 
 
 @pytest.mark.parametrize(('change', 'lines'), [
-    (masks_of_255, [r'no pixel is labelled car, person: nothing .*; 1\d\.\d % of the pixels are '
-                    r'255, unlabeled: where 255 means a class, say so in dataset.yaml']),
-    (lambda data: None, ['no pixel is labelled car: nothing of that can be learned$']),
+    (masks_of_255, ['the labels hold nothing but class 0 and 255, which means unlabeled: .*yaml',
+                    "no label has a pixel of 'car', 'person'$"]),
+    (lambda data: None, ["no label has a pixel of 'car'$"]),
     (lambda data: paint(data, 'a0', np.ones((64, 96), np.uint8)), []),
 ])
 def test_classes_without_a_pixel_are_told(data, write_card, change, lines):
     change(data)
-    card = load_card(write_card())
-    told = classes_without_pixels(survey(FolderDataset(data), card, ALONE), card)
+    told, _ = look_at(FolderDataset(data), load_card(write_card()), ALONE)
     assert len(told) == len(lines)
     for line, pattern in zip(told, lines, strict=True):
-        assert re.search(f'^warning: {pattern}', line)
+        assert re.search(f'^warning: {str(data)!r}: {pattern}', line)
 
 
 def test_they_are_told_by_the_command_and_masks_of_255_can_be_given_a_class(
@@ -138,10 +139,11 @@ def test_they_are_told_by_the_command_and_masks_of_255_can_be_given_a_class(
     recipe.write_text(yaml.safe_dump({
         'card': str(write_card(network='mini', network_args={})), 'epochs': 1, 'batch_size': 2,
         'augment': {'crop': [64, 96]}, 'workers': 0}))
-    for out, told in (('a', 'labelled car, person'), ('b', 'labelled car:')):
+    for out, absent in (('a', "'car', 'person'"), ('b', "'car'")):
         code, text, _ = command('train', recipe, '--data', data, '--out', tmp_path / out,
                                 '--device', 'cpu')
-        assert code == 0 and told in text.splitlines()[0]
+        assert code == 0 and f'no label has a pixel of {absent}\n' in text
+        assert ('255, which means unlabeled' in text) == (out == 'a')
         (data / 'dataset.yaml').write_text(yaml.safe_dump({
             'ids': {0: 0, 255: 2}, 'classes': card_content['classes']}))
 
@@ -161,7 +163,7 @@ def test_labels_without_a_class_are_refused_before_anything_is_written(
         code, _, err = command('train', recipe, '--data', tmp_path / 'data',
                                '--out', tmp_path / 'out', '--device', 'cpu')
         assert code == 2 and err.count('\n') == 1
-        assert f"split '{split}', has no pixel with a class in {count} frames" in err
+        assert f"split '{split}' has no pixel with a class in {count} frames" in err
         assert not (tmp_path / 'out').exists()
 
 
@@ -187,7 +189,7 @@ def wide_x(data):
 
 @pytest.mark.parametrize(('damage', 'message'), [
     (no_label, "frame 'a4' has no label"), (wrong_id, "the label of frame 'a4' has the id 3"),
-    (narrow_x, "frame 'a4': x is an array (64, 96) of float64"),
+    (narrow_x, "a4.tif' is float64, a network takes uint8, uint16, float32"),
     (wide_x, "augment.fill_x is 300.0, more than the uint8 of frame 'a4' can hold"),
 ])
 def test_a_frame_that_would_end_the_training_late_ends_it_before_the_first_step(
@@ -205,7 +207,7 @@ def test_a_frame_that_would_end_the_training_late_ends_it_before_the_first_step(
 def test_a_validation_may_have_frames_without_a_label(data, write_card):
     no_label(data)
     samples, card = FolderDataset(data), load_card(write_card())
-    assert survey(samples, card, ALONE).mixed == [0, 1, 2, 3]
+    assert look_at(samples, card, ALONE)[1] == [0, 1, 2, 3]
     wrong_id(data)
     with pytest.raises(DataError, match="the label of frame 'a4' has the id 3"):
-        survey(FolderDataset(data), card, ALONE)
+        look_at(FolderDataset(data), card, ALONE)
