@@ -12,7 +12,7 @@ from rgbx_seg_ros.health import assessor  # noqa: E402
 from rgbx_seg_ros.health.report import DIAGNOSTICS, Level  # noqa: E402
 from rgbx_seg_ros.health.telemetry import QUANTITIES  # noqa: E402
 from rgbx_seg_ros.messages.images import to_image  # noqa: E402
-from rgbx_seg_ros.node import node  # noqa: E402
+from rgbx_seg_ros.node import run  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
@@ -67,7 +67,7 @@ def test_a_node_at_work_tells_every_value_of_the_table(stage, make_node):
 @pytest.fixture
 def hasty(monkeypatch):
     """Let the node tell ten times a second, and call half a second without a mask silence."""
-    monkeypatch.setattr(node, '_DIAGNOSTICS_S', 0.1)
+    monkeypatch.setattr(run, '_DIAGNOSTICS_S', 0.1)
     monkeypatch.setattr(assessor, '_SILENT_S', 0.5)
 
 
