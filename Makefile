@@ -18,22 +18,34 @@ LOCK_ROS := requirements/lock-ros.txt
 endif
 READY := .venv/ready-$(ROS)
 
-.PHONY: help demo test lint venv clean
+.PHONY: help demo test test-long lint venv clean
 
 help:
-	@echo 'make demo    run the node on recorded night-time frames, pictures go to out/demo'
-	@echo 'make test    lint, then run every test, the slow ones included'
-	@echo 'make lint    check the style and the types'
-	@echo 'make venv    only make the environment .venv, for work on the package'
-	@echo 'make clean   remove the environment and everything built'
+	@echo 'make demo         run the node on recorded night-time frames, pictures go to out/demo'
+	@echo 'make test         lint, then run every test but the long ones, one for each core'
+	@echo 'make test-long    run the long tests, which take minutes each'
+	@echo 'make lint         check the style and the types'
+	@echo 'make venv         only make the environment .venv, for work on the package'
+	@echo 'make clean        remove the environment and everything built'
 	@echo
 	@echo 'make PYTHON=python3.12 ... uses another Python than python3.'
 
 demo: $(READY)
 	.venv/bin/python -m rgbx_seg_ros demo --out out/demo
 
+# Beside others a test that measures time would measure them: those marked `alone` come last, by
+# themselves. A part of which nothing is left, as without ROS, is no failure.
+PYTEST := .venv/bin/python -m pytest
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist worksteal
+OR_NONE := || [ $$? -eq 5 ]
+
 test: lint
-	.venv/bin/python -m pytest
+	$(PYTEST) -m 'not long and not alone' $(SIDE_BY_SIDE)
+	$(PYTEST) -m 'not long and alone' $(OR_NONE)
+
+test-long: $(READY)
+	$(PYTEST) -m 'long and not alone' $(SIDE_BY_SIDE) $(OR_NONE)
+	$(PYTEST) -m 'long and alone' $(OR_NONE)
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .

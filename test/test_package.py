@@ -354,7 +354,7 @@ def pip_install(python, *what):
     return python.parent
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sdist_and_wheel_carry_every_file(archives, tmp_path):
     sdist, wheel = archives
     shutil.unpack_archive(sdist, tmp_path)
@@ -366,7 +366,7 @@ def test_sdist_and_wheel_carry_every_file(archives, tmp_path):
 
 
 # It holds for `pip install .` as well, for which pip builds a wheel and installs that.
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_installed_wheel_predicts_and_leaves_a_report(archives, fresh_python, tmp_path):
     command = pip_install(fresh_python, archives[1]) / 'rgbx-seg'
     share, environment = tmp_path / 'venv' / 'share' / NAME, clean_environment()
@@ -383,14 +383,14 @@ def test_an_installed_wheel_predicts_and_leaves_a_report(archives, fresh_python,
     assert text.endswith('</html>') and text.count('</svg>') == 2 and ':root {' in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_editable_install_runs_from_the_checkout(fresh_python, tmp_path):
     copy = copy_checkout(tmp_path)
     command = pip_install(fresh_python, '--editable', copy) / 'rgbx-seg'
     check_installed(command, fresh_python, copy, clean_environment())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('options', [(), ('--merge-install',), ('--symlink-install',)],
                          ids=['plain', 'merged', 'symlinks'])
 def test_colcon_builds_a_ros_package(options, tmp_path):

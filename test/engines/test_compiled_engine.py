@@ -16,11 +16,16 @@ from rgbx_seg_ros.engines import cache as engine_cache
 from rgbx_seg_ros.engines.cache import cache_dir, checksum_path
 from rgbx_seg_ros.engines.compiled_engine import CompiledBFloat16Engine, CompiledEngine
 from rgbx_seg_ros.engines.compiled_files import CompiledModel
+from rgbx_seg_ros.engines.graph import to_batch
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.torch_engine import TorchBFloat16Engine, TorchEngine
 from rgbx_seg_ros.errors import EngineError, UnavailableError
+from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.sensors import Sensors
+from rgbx_seg_ros.weights.checkpoint import save_weights
+from support.train_stage import Mini
 import torch
+import yaml
 
 needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='it needs g++')
 pytestmark = pytest.mark.timeout(900)  # compiling takes minutes on a machine that is busy
@@ -28,6 +33,27 @@ pytestmark = pytest.mark.timeout(900)  # compiling takes minutes on a machine th
 RNG = np.random.default_rng(0)
 PAIR = (RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16),
         (100.0, 4000.0))
+BFLOAT16_CPU = Cpu('x86_64', 'A CPU', (), frozenset({'avx512_bf16'}))
+
+
+@pytest.fixture(scope='module', params=['mini', pytest.param('tiny', marks=pytest.mark.long)])
+def card_path(request, tiny_card, tmp_path_factory):
+    """Return the path of a card: of two layers, which compile in seconds, or of a real network."""
+    if request.param == 'tiny':
+        yield tiny_card
+        return
+    path = tmp_path_factory.mktemp('mini') / 'mini.yaml'
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_weights(Mini(3), path.with_suffix('.safetensors'))
+    path.write_text(yaml.safe_dump({
+        **yaml.safe_load(tiny_card.read_text()), 'name': 'mini', 'network': 'mini',
+        'network_args': {}, 'weights': {'file': 'mini.safetensors'}}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, 'mini', Mini)
+        patch.setattr(engine_cache, '_BUILD', 'support.train_stage:build_file')
+        patch.setenv('PYTHONPATH', str(Path(__file__).parents[1]))
+        yield path
 
 
 def started(card, kind=CompiledEngine):
@@ -39,7 +65,7 @@ def started(card, kind=CompiledEngine):
 
 
 @pytest.fixture(scope='module')
-def built(tiny_card, tmp_path_factory):
+def built(card_path, tmp_path_factory):
     """Return the cache that an engine has made, what it said on the way, and what it has left."""
     cache, scratch = tmp_path_factory.mktemp('cache'), tmp_path_factory.mktemp('scratch')
     trap = tmp_path_factory.mktemp('trap')
@@ -49,7 +75,7 @@ def built(tiny_card, tmp_path_factory):
         patch.setenv('XDG_CACHE_HOME', str(cache))
         patch.setenv('TMPDIR', str(scratch))
         patch.chdir(trap)
-        engine = started(tiny_card)
+        engine = started(card_path)
         before = engine.device
         ready = engine.settle()
         outputs, device = engine(*PAIR), engine.device
@@ -70,11 +96,11 @@ def cached(built, tmp_path, monkeypatch):
 
 
 @needs_compiler
-def test_pytorch_serves_until_the_code_has_proved_itself(built, tiny_card):
+def test_pytorch_serves_until_the_code_has_proved_itself(built, card_path):
     assert built.before == 'cpu float32 by PyTorch until compiled code is ready'
     assert built.ready
     assert built.device == 'cpu float32 by PyTorch, compiled'
-    expected = TorchEngine(load_card(tiny_card), 'cpu')(*PAIR)
+    expected = TorchEngine(load_card(card_path), 'cpu')(*PAIR)
     assert len(np.unique(expected[0])) > 1
     assert Difference.between(expected, built.outputs).is_small()
 
@@ -93,9 +119,9 @@ def test_neither_the_build_nor_the_engine_runs_what_lies_in_the_working_folder(b
 
 
 @needs_compiler
-def test_a_second_engine_takes_the_code_from_the_cache(cached, tiny_card, monkeypatch):
+def test_a_second_engine_takes_the_code_from_the_cache(cached, card_path, monkeypatch):
     monkeypatch.setattr(background, 'start_build', lambda *_, **__: pytest.fail('it builds'))
-    engine = started(tiny_card)
+    engine = started(card_path)
     assert engine.ready_kinds() == [FrameKind.of(*PAIR[:2])]
     assert engine.settle()
     assert engine.device.endswith('compiled')
@@ -103,7 +129,7 @@ def test_a_second_engine_takes_the_code_from_the_cache(cached, tiny_card, monkey
 
 @needs_compiler
 @pytest.mark.parametrize('with_checksum', [False, True])
-def test_a_file_that_is_not_the_code_is_made_again(with_checksum, cached, tiny_card, monkeypatch):
+def test_a_file_that_is_not_the_code_is_made_again(with_checksum, cached, card_path, monkeypatch):
     asked = []
 
     def start(card, kind, path, **options):
@@ -113,16 +139,16 @@ def test_a_file_that_is_not_the_code_is_made_again(with_checksum, cached, tiny_c
     cached.write_bytes(b'nothing')
     if with_checksum:
         checksum_path(cached).write_text(engine_cache._checksum_line(cached, cached))
-    engine = started(tiny_card)
+    engine = started(card_path)
     with pytest.warns(UserWarning, match='as compiled code cannot: no build in this test'):
         assert not engine.settle()
     assert asked == [(cached, {'precision': 'float32', 'threads': torch.get_num_threads()})]
 
 
 @needs_compiler
-def test_rows_that_do_not_follow_each_other_and_a_lost_modality_are_no_matter(cached, tiny_card):
+def test_rows_that_do_not_follow_each_other_and_a_lost_modality_are_no_matter(cached, card_path):
     model, engine = CompiledModel(cached, FrameKind.of(*PAIR[:2])), TorchEngine(
-        load_card(tiny_card), 'cpu')
+        load_card(card_path), 'cpu')
     wide = np.zeros((70, 120, 3), np.uint8)
     wide[:, 10:100] = PAIR[0]
     flipped = PAIR[1][::-1]
@@ -139,10 +165,10 @@ def test_frames_of_another_kind_never_reach_the_code(cached):
 
 
 @needs_compiler
+@pytest.mark.long
 def test_in_bfloat16_it_agrees_with_pytorch_in_bfloat16(tiny_card, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    cpu = Cpu('x86_64', 'A CPU', (), frozenset({'avx512_bf16'}))
-    monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.find_cpu', lambda: cpu)
+    monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.find_cpu', lambda: BFLOAT16_CPU)
     engine = started(tiny_card, CompiledBFloat16Engine)
     assert engine.settle()
     assert engine.device == 'cpu bfloat16 by PyTorch, compiled'
@@ -150,18 +176,23 @@ def test_in_bfloat16_it_agrees_with_pytorch_in_bfloat16(tiny_card, tmp_path, mon
     assert Difference.between(expected, engine(*PAIR)).is_small('bfloat16')
 
 
-def test_weights_are_frozen_for_the_number_of_threads(tiny_card, tmp_path, monkeypatch):
-    seen = []
+@pytest.mark.parametrize('kind', [TorchEngine, TorchBFloat16Engine])
+def test_weights_are_frozen_for_the_precision_and_the_number_of_threads(
+        kind, card_path, tmp_path, monkeypatch):
+    seen, programs = [], []
 
     def compile_(program, package_path, inductor_configs):
         seen.append((inductor_configs, torch.is_grad_enabled(), torch.get_num_threads()))
+        programs.append(program.module())
         Path(package_path).write_text('code')
     monkeypatch.setattr('torch._inductor.aoti_compile_and_package', compile_)
     monkeypatch.setattr('rgbx_seg_ros.engines.compiled_files.check_compiler', lambda: None)
-    before = torch.get_num_threads()
+    monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.find_cpu', lambda: BFLOAT16_CPU)
+    engine, before = kind(load_card(card_path), 'cpu'), torch.get_num_threads()
+    precision = str(engine.precision).removeprefix('torch.')
     try:
-        engine_cache.build(load_card(tiny_card), FrameKind.of(*PAIR[:2]), tmp_path / 'a.pt2',
-                           precision='float32', threads=3)
+        engine_cache.build(load_card(card_path), FrameKind.of(*PAIR[:2]), tmp_path / 'a.pt2',
+                           precision=precision, threads=3)
     finally:
         torch.set_num_threads(before)
     # With gradients the compiler does not freeze, and says nothing; for another number of
@@ -169,6 +200,13 @@ def test_weights_are_frozen_for_the_number_of_threads(tiny_card, tmp_path, monke
     (configs, *others), = seen
     assert configs.items() >= {'freezing': True, 'cpp.threads': 3}.items()
     assert others == [False, 3]
+    rgb, x, limits = PAIR
+    with torch.inference_mode():
+        outputs = programs[0](to_batch(rgb), to_batch(x), torch.tensor([limits]),
+                              torch.ones(1, 2))
+    found = [output[0].numpy() for output in outputs]
+    for one, other in zip(found, engine(*PAIR), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_code_for_another_processor_or_number_of_threads_is_another_file(monkeypatch):

@@ -25,7 +25,7 @@ def demo(*arguments):
                           capture_output=True, text=True, timeout=200)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_leaves_pictures_a_bag_and_metrics(tmp_path):
     out = tmp_path / 'demo'
     run = demo('--out', out)

@@ -58,6 +58,6 @@ def test_overload_for_a_moment_drops_the_older_pairs(stage, make_node, engine):
     _overload(stage, make_node, engine, seconds=4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_overload_for_a_minute_keeps_latency_and_memory_bounded(stage, make_node, engine):
     _overload(stage, make_node, engine, seconds=60)

@@ -42,7 +42,7 @@ def _fed(feeder, domain, engine, warm_up, pairs):
         return list(soak(feeder, process.pid, pairs, pairs // 4, 100.0))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_pairs_leave_nothing_behind(feeder, domain):
     readings = _fed(feeder, domain, 'quick', warm_up=300, pairs=800)
     assert feeder.lost < feeder.sent / 100
@@ -56,7 +56,7 @@ def test_a_frame_kept_of_each_pair_is_noticed(feeder, domain):
     assert _growth(readings, 'rss') > 50 * 640 * 480, readings
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_walks_through_the_states_leave_nothing_behind(feeder, domain, tiny_card):
     with node_process(domain, 'real', '-p', 'autostart:=false', '-p',
                       f'model:={tiny_card}') as process:

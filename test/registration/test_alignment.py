@@ -77,14 +77,14 @@ def test_known_moves_of_real_thermal_frames_are_found_again(pairs, unmoved):
     check_moves(pairs, unmoved, range(2))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)  # twenty alignments of ten pairs each, on a machine with other work
 def test_twenty_known_moves_of_real_thermal_frames_are_found_again(pairs, unmoved):
     errors = check_moves(pairs, unmoved, range(20))
     assert max(errors) < 4.0, errors
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_corners_are_as_uncertain_as_alignments_of_other_pairs_differ(pairs, unmoved):
     assert 0.3 < unmoved.corner_sd_px.mean() < 8
     halves = [align(pairs[::2]), align(pairs[1::2])]

@@ -25,14 +25,18 @@ use_fastdds_profile(os.environ)
 
 CAMERA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_DOMAINS = itertools.count(1 + os.getpid() % 90)
+# Tests that run side by side, one worker of pytest-xdist each, share no domain out of 1 to 100.
+_WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+_OWN = range(1 + _WORKER, 101, int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1')))
+_TURNS = itertools.count(os.getpid())
 
 
 def next_domain() -> int:
     """Return a domain that no other test uses, and no process of this machine, be it a test's."""
-    for domain in itertools.islice(_DOMAINS, 100):
-        if not _is_used(1 + domain % 100):
-            return 1 + domain % 100
+    for turn in itertools.islice(_TURNS, len(_OWN)):
+        domain = _OWN[turn % len(_OWN)]
+        if not _is_used(domain):
+            return domain
     raise RuntimeError('all domains are in use')
 
 

@@ -18,6 +18,7 @@ import sys
 import time
 
 from rgbx_seg_ros.__main__ import main
+from rgbx_seg_ros.engines import cache
 from rgbx_seg_ros.networks import Network, NETWORKS
 import torch
 from torch import nn
@@ -84,6 +85,12 @@ def run_forks(seed, recipe, data, out, count):
         killed += os.WIFSIGNALED(status)
     _, status = os.waitpid(_fork(words), 0)
     print(f'killed {killed}, the last one ended with {os.waitstatus_to_exitcode(status)}')
+
+
+def build_file():
+    """Make the file of an engine with this network: what a build process runs."""
+    NETWORKS['mini'] = Mini
+    return cache.main()
 
 
 def run_alone():

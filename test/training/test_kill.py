@@ -21,7 +21,7 @@ def mini(monkeypatch):
     monkeypatch.setitem(NETWORKS, 'mini', train_stage.Mini)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path, write_frames, write_card):
     data = write_frames(tmp_path / 'data', 4, train_stage.SIZE)
     recipe = tmp_path / 'recipe.yaml'
