@@ -101,6 +101,7 @@ setup(
             'mypy',
             'pytest>=6.2',
             'pytest-timeout',
+            'pytest-xdist',
             'rasterio',
             'ruff',
             'scikit-learn',
