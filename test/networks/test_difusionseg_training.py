@@ -7,6 +7,7 @@ How DiFusionSeg is trained: its losses and gradients equal the original's.
 at one time and with one noise; the names of gradients are the authors'.
 """
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -43,7 +44,7 @@ def targets():
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """Return what our training makes of the weights and inputs of the original's."""
-    net = CASE.build(tmp_path_factory.mktemp('weights'))
+    net = copy.deepcopy(CASE.build(tmp_path_factory.mktemp('weights')))
     objective = Objective(net, PUBLISHED, 9).eval()
     parts, inputs, seen = objective.parts, CASE.inputs(), {}
     parts.load_state_dict({name: value for name, value in CASE.authors_state().items()

@@ -56,10 +56,11 @@ def pair(network, count, size):
         (3, network.X_CHANNELS), dim=1)
 
 
-@pytest.mark.parametrize('count', [1, 2])
 @pytest.mark.parametrize(
-    ('name', 'size'), [(name, size) for name in NETWORKS for size in TRIALS[name].sizes
-                       if size[0] < 200], indirect=['name'], ids=str)
+    ('name', 'size', 'count'), [
+        pytest.param(name, size, count, marks=[pytest.mark.long] if count == 2 and nth else [])
+        for name in NETWORKS for nth, size in enumerate(TRIALS[name].sizes) if size[0] < 200
+        for count in (1, 2)], indirect=['name'], ids=str)
 def test_a_folded_network_gives_the_same_logits_and_mask(both, size, count):
     plain, folded = both
     images = pair(plain, count, size)
@@ -81,6 +82,7 @@ def test_only_norms_that_follow_no_convolution_are_left(both, name):
     }.get(name, [])
 
 
+@pytest.mark.long  # test/export/test_onnx.py exports all of them, smaller
 @pytest.mark.parametrize('name', ['ms_irtnet', 'rxssnet'], indirect=True)
 def test_a_folded_network_can_be_exported(both, name):
     folded = both[1]

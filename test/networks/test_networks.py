@@ -72,8 +72,9 @@ def test_every_variant_gives_logits_at_input_size(name, variant):
 
 
 @pytest.mark.parametrize(
-    ('name', 'size'), [(name, size) for name in NETWORKS for size in TRIALS[name].sizes],
-    indirect=['name'], ids=str)
+    ('name', 'size'), [
+        pytest.param(name, size, marks=[pytest.mark.long] if size[0] > 500 else [])
+        for name in NETWORKS for size in TRIALS[name].sizes], indirect=['name'], ids=str)
 def test_sizes_of_all_kinds_give_finite_logits_at_input_size(net, size):
     with torch.inference_mode():
         logits = net(*pair(net, 1, size))
@@ -143,6 +144,7 @@ def test_half_precision_follows_float32(net, name):
     assert (mixed - exact).abs().max() < 0.5 * spread
 
 
+@pytest.mark.long  # test/export/test_onnx.py exports them smaller, and folded as engines do
 def test_an_exported_program_gives_the_same_logits(net, size):
     rgb, x = pair(net, 1, size)
     with torch.no_grad():

@@ -58,7 +58,13 @@ def watch(net, network, names, forced):
     return seen, hooks
 
 
-@pytest.fixture(scope='module', params=CASES, ids=str)
+def params(cases):
+    """Return the cases as parameters of a test, the large ones marked."""
+    return [pytest.param(case, marks=[pytest.mark.long] if case.is_large else [], id=str(case))
+            for case in cases]
+
+
+@pytest.fixture(scope='module', params=params(CASES))
 def run(request, tmp_path_factory):
     """Return a run of an original, and what our network makes of the same weights and inputs."""
     case = request.param
@@ -74,7 +80,7 @@ def run(request, tmp_path_factory):
 
 def runs_with(condition):
     """Run a test for the cases of which `condition` is true."""
-    return pytest.mark.parametrize('run', [*filter(condition, CASES)], ids=str, indirect=True)
+    return pytest.mark.parametrize('run', params(filter(condition, CASES)), indirect=True)
 
 
 @pytest.mark.parametrize('name', NETWORKS)

@@ -14,6 +14,7 @@ from support.fill import fill, image
 import torch
 
 DATA = Path(__file__).parents[1] / 'data' / 'parity'
+_BUILT = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,19 @@ class Case:
         return state
 
     def build(self, folder):
-        """Return our network with the weights of the run, imported in `folder` as a user does."""
+        """
+        Return our network with the weights of the run, imported in `folder` as a user does.
+
+        Runs with the same weights that follow each other share it.
+        """
+        key = json.dumps([self.network, *(self.facts.get(name) for name in (
+            'num_classes', 'network_args', 'removed', 'shapes'))])
+        if key not in _BUILT:
+            _BUILT.clear()  # half a gigabyte each
+            _BUILT[key] = self._import(folder)
+        return _BUILT[key]
+
+    def _import(self, folder):
         theirs, ours = folder / 'theirs.pth', folder / 'ours.safetensors'
         torch.save({'state_dict': self.authors_state()}, theirs)
         import_weights(theirs, ours, self.network)
@@ -87,6 +100,11 @@ class Case:
             return values[:, :, start::step, start::step]
 
         return self._file[name], ours
+
+    @property
+    def is_large(self):
+        """Tell whether its images are those of a camera, which take seconds."""
+        return any(np.prod(shape) > 2 ** 19 for shape in self.facts['inputs'].values())
 
     def stages(self):
         """Return the fingerprints of the intermediates by name."""
