@@ -33,19 +33,20 @@ help:
 demo: $(READY)
 	.venv/bin/python -m rgbx_seg_ros demo --out out/demo
 
-# Beside others a test that measures time would measure them: those marked `alone` come last, by
-# themselves. A part of which nothing is left, as without ROS, is no failure.
+# One test for each core; but beside others a test that measures time would measure them: those
+# marked `alone` come last, by themselves. A part without a test, as where ROS is not, is no failure.
 PYTEST := .venv/bin/python -m pytest
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist worksteal
+BY_THEMSELVES := $$(grep -rl --include='*.py' 'mark.alone' test)
 OR_NONE := || [ $$? -eq 5 ]
 
 test: lint
 	$(PYTEST) -m 'not long and not alone' $(SIDE_BY_SIDE)
-	$(PYTEST) -m 'not long and alone' $(OR_NONE)
+	$(PYTEST) -m 'not long and alone' $(BY_THEMSELVES) $(OR_NONE)
 
 test-long: $(READY)
 	$(PYTEST) -m 'long and not alone' $(SIDE_BY_SIDE) $(OR_NONE)
-	$(PYTEST) -m 'long and alone' $(OR_NONE)
+	$(PYTEST) -m 'long and alone' $(BY_THEMSELVES) $(OR_NONE)
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .

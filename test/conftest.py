@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several test files need: a card that runs in milliseconds, frames to go with it."""
 
+from contextlib import redirect_stdout
 import copy
+import io
 import os
 
 import cv2
@@ -59,6 +61,23 @@ def tiny_card(tmp_path_factory):
     path = folder / 'tiny.yaml'
     path.write_text(yaml.safe_dump({**_CARD, 'weights': {'file': 'tiny.safetensors'}}))
     return path
+
+
+@pytest.fixture(scope='session')
+def exported(tiny_card, tmp_path_factory):
+    """
+    Return the path of that card's model as an ONNX file, and what the command has said of it.
+
+    It is for 70x90 RGB with 50x60 X of uint16; no test may change it.
+    """
+    from rgbx_seg_ros.__main__ import parse
+
+    path = tmp_path_factory.mktemp('export') / 'tiny.onnx'
+    args = parse(['export', str(tiny_card), '-o', str(path), '--size', '70', '90',
+                  '--x-size', '50', '60', '--x-type', 'uint16'])
+    with redirect_stdout(io.StringIO()) as said:
+        args.main(args)
+    return path, said.getvalue()
 
 
 @pytest.fixture

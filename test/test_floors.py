@@ -3,6 +3,7 @@
 """The rooms of the package: an import points down, and each room has its own libraries."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 import re
@@ -89,6 +90,7 @@ def statements(tree, lazy):
             yield from statements(node, lazy)
 
 
+@cache
 def imports(path, lazy=True):
     """Return what a file imports: ('own', module) and ('library', top-level name)."""
     found = set()

@@ -30,14 +30,6 @@ def check_as_module(linter, code):
     return run(linter, *options[linter], code=f'"""A module."""\n\n\n{code}\n')
 
 
-@pytest.mark.parametrize('command', [('ruff', 'check', '.'), ('flake8', '.'), ('mypy',)],
-                         ids=' '.join)
-def test_the_whole_tree_is_clean(command):
-    pytest.importorskip(command[0], reason=f'{command[0]} comes with requirements/lock.txt')
-    code, said = run(*command)
-    assert code == 0, said
-
-
 def test_flake8_runs_the_plugins_of_ament():
     pytest.importorskip('flake8', reason='flake8 comes with requirements/lock.txt')
     plugins = {point.name for point in entry_points(group='flake8.extension')}

@@ -3,6 +3,7 @@
 """The package as ROS and pip see it: metadata, locked versions, archives and installs."""
 
 import ast
+import itertools
 import os
 from pathlib import Path
 import re
@@ -249,6 +250,18 @@ def test_make_says_so_when_a_sourced_distribution_is_for_another_python(tmp_path
     assert done.returncode != 0
     assert 'ROS jazzy is sourced' in done.stderr
     assert not (copy / '.venv').exists()
+
+
+def test_make_lints_and_then_runs_each_test_in_one_of_four_parts():
+    assert (ROOT / '.ci' / 'run').read_text().splitlines()[-2:] == ['make test', 'make test-long']
+    said = subprocess.run(['make', '-n', 'test', 'test-long'], cwd=ROOT, check=True,
+                          capture_output=True, text=True).stdout
+    parts = re.findall(r"-m pytest -m '(.*?)'(.*)", said)
+    assert said.index(' ruff check .') < said.index(' flake8 .') < said.index(' pytest ')
+    for marks in itertools.product((False, True), repeat=2):
+        chosen, = (options for expression, options in parts
+                   if eval(expression, dict(zip(('long', 'alone'), marks, strict=True))))
+        assert ('--numprocesses' in chosen) != marks[1]
 
 
 def make(target, folder, **variables):

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.__main__ import main
+from rgbx_seg_ros.benchmark import benchmark, roofline
+from rgbx_seg_ros.benchmark.stages import Footprint
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.inference.segmenter import Segmenter
@@ -57,6 +59,11 @@ def run_rgbx_seg(words, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     if words[0] == 'demo':
         pytest.skip('test_demo runs it')
+    if words[0] == 'benchmark':
+        # What of it takes seconds has its own tests: peaks of the device, memory of a process.
+        monkeypatch.setitem(roofline._SIDE, 'cpu', 128)
+        monkeypatch.setitem(roofline._COPIED, 'cpu', 1 << 20)
+        monkeypatch.setattr(benchmark, 'measure_footprint', lambda *_: Footprint(100.0, 345.6))
     if words[0] == 'import-weights':
         card = load_card(words[words.index('--card') + 1])
         torch.save(build(card.network, len(card.classes)).state_dict(), words[1])

@@ -52,6 +52,7 @@ def at_the_first_run(action):
     return tell
 
 
+@pytest.mark.alone  # pairs are sent at a rate that is checked
 def test_a_live_node_is_measured(settings, tmp_path, capsys, monkeypatch):
     # On a busy machine a pair takes a second, and more of them minutes.
     monkeypatch.setattr(live, '_LEAST_PAIRS', 12)

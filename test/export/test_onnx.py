@@ -3,9 +3,7 @@
 """An exported file does what the model does, says what it is, or does not appear."""
 
 import argparse
-from contextlib import redirect_stdout
 from dataclasses import replace
-import io
 import sys
 
 import numpy as np
@@ -52,16 +50,6 @@ def arguments(*words):
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
     return parser.parse_args([*map(str, words)])
-
-
-@pytest.fixture(scope='module')
-def exported(tiny_card, tmp_path_factory):
-    """Return the path of a file of the tiny card, and what the command said of it."""
-    path = tmp_path_factory.mktemp('export') / 'tiny.onnx'
-    with redirect_stdout(io.StringIO()) as out:
-        verb.main(arguments(tiny_card, '-o', path, '--size', 70, 90, '--x-size', 50, 60,
-                            '--x-type', 'uint16'))
-    return path, out.getvalue()
 
 
 @pytest.fixture

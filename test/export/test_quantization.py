@@ -8,12 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card, Onnx
-from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
-from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
+from rgbx_seg_ros.engines.onnx_files import OnnxModel
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.export.quantization import cost, MIN_IOU, quantize
-from rgbx_seg_ros.inference.segmenter import Segmenter
 
 onnx = pytest.importorskip('onnx', reason='it needs the extra onnx')
 onnxruntime = pytest.importorskip('onnxruntime', reason='it needs the extra onnx')
@@ -22,15 +20,15 @@ pytest.importorskip('onnxscript', reason='it needs the extra onnx')
 pytestmark = pytest.mark.timeout(900)  # an export takes minutes on a machine that is busy
 
 RNG = np.random.default_rng(0)
-LIMITS = (0.0, 255.0)
+LIMITS = (0.0, 5000.0)
 
 
 def pair():
-    return RNG.integers(0, 256, (64, 96, 3), np.uint8), RNG.integers(0, 256, (64, 96), np.uint8)
+    return RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16)
 
 
-def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(written, tmp_path):
-    segmenter, inputs, small, whole = written
+def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(tiny_card, written, tmp_path):
+    card, (inputs, small, whole) = load_card(tiny_card), written
     graph = onnx.load(small).graph
     made = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == 'Conv']
@@ -43,10 +41,9 @@ def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(written, tmp_pat
     assert np.abs(expected[1].astype(int) - found[1]).mean() < 5
     assert (expected[1] != found[1]).any()
     # What a card names has passed one more test: the engine's, for 8 bits.
-    shutil.copy(segmenter.card.weights_path, tmp_path)
+    shutil.copy(card.weights_path, tmp_path)
     shutil.copy(small, tmp_path)
-    card = replace(segmenter.card, folder=tmp_path, onnx=Onnx(small.name))
-    engine = OnnxEngine(card, 'cpu')
+    engine = OnnxEngine(replace(card, folder=tmp_path, onnx=Onnx(small.name)), 'cpu')
     engine(*inputs[0])
     assert engine.settle()
     assert 'b.onnx' in engine.device
@@ -104,18 +101,16 @@ def layers(path, inputs):
 
 
 @pytest.fixture(scope='module')
-def written(tiny_card, tmp_path_factory):
-    """Return a segmenter, the inputs of a calibration, its file and the one in float32."""
-    segmenter, folder = Segmenter.from_card(tiny_card, device='cpu'), tmp_path_factory.mktemp('q')
-    whole, small = folder / 'a.onnx', folder / 'b.onnx'
-    write_onnx(segmenter.engine.network, segmenter.card, whole, FrameKind((64, 96), (64, 96)))
+def written(exported, tmp_path_factory):
+    """Return the inputs of a calibration, its file and the one in float32."""
+    whole, small = exported[0], tmp_path_factory.mktemp('int8') / 'b.onnx'
     inputs = [(*pair(), LIMITS) for _ in range(3)]
     quantize(whole, small, inputs)
-    return segmenter, inputs, small, whole
+    return inputs, small, whole
 
 
 def test_every_layer_is_exact_on_cpus_without_vnni(written):
-    _, inputs, small, _ = written
+    inputs, small, _ = written
     count = 0
     for values, weights in layers(small, inputs[0]):
         np.testing.assert_array_equal(

@@ -14,6 +14,8 @@ from rgbx_seg_ros.messages.images import stamp_ns  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from support.node_stage import diagnostics  # noqa: E402
 
+pytestmark = pytest.mark.alone  # a mask that comes later than it should is a failure
+
 
 def _overload(stage, make_node, engine, seconds):
     """Send 30 pairs/s to an engine that takes 200 ms, and look at every mask."""

@@ -112,8 +112,10 @@ WALKS = {
 }
 
 
-@pytest.mark.parametrize('with_signal', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('state', WALKS)
+@pytest.mark.parametrize(('state', 'with_signal'), [
+    *((state, signal.SIGTERM) for state in WALKS),
+    *(pytest.param(state, signal.SIGINT, marks=[] if state == 'active' else [pytest.mark.long])
+      for state in WALKS)])
 def test_a_signal_in_every_state_ends_the_node_cleanly(start, state, with_signal):
     domain = next_domain()
     process = start('-p', 'autostart:=false', domain=domain)
