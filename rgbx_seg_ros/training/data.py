@@ -158,7 +158,9 @@ def load_parts(crops: Crops, plan: Plan, start: int):
     """Yield for each step from `start` on its parts, batches of crops."""
     loader = DataLoader(
         crops, batch_sampler=_From(plan, start), num_workers=plan.config.workers,
-        collate_fn=_collate, pin_memory=plan.processes.device.type == 'cuda')
+        collate_fn=_collate, pin_memory=plan.processes.device.type == 'cuda',
+        # From Python 3.14 on it starts a Python else, which looks in the working folder first.
+        multiprocessing_context='fork' if plan.config.workers else None)
     parts, batches = [], iter(loader)
     while True:
         try:

@@ -3,6 +3,7 @@
 """Batches for training: every sample once a pass, shared out, and the same whoever makes them."""
 
 from dataclasses import replace
+import multiprocessing
 import os
 import shlex
 import shutil
@@ -78,6 +79,18 @@ def test_a_batch_that_cannot_be_shared_is_told():
 def crops(tmp_path, write_frames, write_card):
     return Crops(FolderDataset(write_frames(tmp_path / 'data', 9)), CONFIG,
                  load_card(write_card()))
+
+
+def test_workers_come_from_this_process_and_not_from_the_working_folder(
+        crops, tmp_path, monkeypatch):
+    (tmp_path / 'multiprocessing.py').write_text(f"open({str(tmp_path / 'trace')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    multiprocessing.set_start_method('forkserver', force=True)  # as it is from Python 3.14 on
+    try:
+        assert next(load_parts(crops, plan(workers=1, epochs=1), 0))
+    finally:
+        multiprocessing.set_start_method(None, force=True)
+    assert not (tmp_path / 'trace').exists()
 
 
 def test_workers_make_the_same_crops_as_the_process_itself(crops):
