@@ -17,7 +17,7 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cpu import Cpu
 from rgbx_seg_ros.engines import cache as engine_cache
 from rgbx_seg_ros.engines import ENGINES
-from rgbx_seg_ros.engines.cache import cached_path, checksum_path, ONNX
+from rgbx_seg_ros.engines.cache import cache_dir, cached_path, checksum_path, make_folder, ONNX
 from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.torch_engine import BFLOAT16_FLAGS, TorchEngine
@@ -253,6 +253,14 @@ def test_onnx_without_a_file_is_not_built_and_not_waited_for(examined, monkeypat
     assert line(page, '', 'engine files').startswith('none in ')
 
 
+def test_a_folder_of_engines_that_others_can_write_is_told(examined):
+    make_folder(cache_dir())
+    cache_dir().chmod(0o770)
+    code, page = examined()
+    assert code == 0  # PyTorch needs none of it
+    assert f'chmod go-w {cache_dir()}' in line(page, '[!!]', 'engine files')
+
+
 @pytest.mark.timeout(900)  # an export takes minutes on a machine that is busy
 def test_onnx_with_a_file_is_tested_and_timed_on_frames_of_its_kind(
         examined, card, request, monkeypatch):
@@ -261,7 +269,7 @@ def test_onnx_with_a_file_is_tested_and_timed_on_frames_of_its_kind(
     exported, loaded = request.getfixturevalue('exported')[0], load_card(card)
     path = cached_path(loaded, FrameKind((70, 90), (50, 60), 1, 'uint16'),
                        OnnxEngine(loaded, 'cpu')._runtime.key, ONNX)
-    path.parent.mkdir(parents=True)
+    make_folder(path.parent)
     shutil.copy(exported, path)
     checksum_path(path).write_text(engine_cache._checksum_line(path, path))
 

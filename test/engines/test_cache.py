@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of engines: named by all they depend on, written by one, whole or not at all."""
 
+import contextlib
 from dataclasses import replace
 import errno
 import fcntl
@@ -9,6 +10,7 @@ import io
 import json
 import os
 from pathlib import Path
+import select
 import signal
 import subprocess
 import tempfile
@@ -175,13 +177,18 @@ def test_a_build_leaves_the_cores_to_others_and_its_files_to_nobody(
 
 
 def test_a_build_ends_with_what_it_has_started():
-    process = subprocess.Popen(['sh', '-c', 'sleep 60 & echo ready; wait'], text=True,
+    process = subprocess.Popen(['sh', '-c', 'sleep 600 & echo ready; wait'], text=True,
                                stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout.readline() == 'ready\n'
-    cache.end(process)
-    assert process.stdout.read() == ''  # at once: nobody has it any more
-    assert process.wait() < 0
-    cache.end(process)  # it does no harm
+    try:
+        assert process.stdout.readline() == 'ready\n'
+        cache.end(process)
+        assert select.select([process.stdout], [], [], 60)[0], 'its child still has the pipe'
+        assert process.stdout.read() == ''
+        assert process.wait() < 0
+        cache.end(process)  # it does no harm
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_what_was_made_of_a_damaged_file_goes_with_it(write, tiny_card, tmp_path):
