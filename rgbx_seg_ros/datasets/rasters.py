@@ -41,14 +41,9 @@ def open_raster(path: Path):
     """
     rasterio = import_rasterio()
     check_name(path)
+    check_upright(read_header(path), path)
     with reading(path):
-        file = rasterio.open(path)
-    try:
-        check_upright(read_header(path), path)
-    except DataError:
-        file.close()
-        raise
-    return file
+        return rasterio.open(path)
 
 
 def check_name(path: Path) -> None:

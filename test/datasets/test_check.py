@@ -81,6 +81,17 @@ def test_a_part_of_a_data_set_is_not_whole(name, tmp_path, capsys):
         assert f'2 of 2 frames are not {width}x{height} as published, such as ' in out
 
 
+def test_a_frame_whose_size_is_not_the_published_one_is_named(whole, capsys):
+    root, expected = whole('fmb')
+    for kind in ('Visible', 'Infrared', 'Label'):
+        path = root / 'train' / kind / '00002.png'
+        write(path, cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[:16] if kind ==
+              'Visible' else cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:16])
+    assert run(root, '--dataset', 'fmb') == 1
+    assert ("1 of 2 frames are not 48x32 as published, such as '00002' with 48x16"
+            in capsys.readouterr().out)
+
+
 def test_every_file_that_is_wrong_is_told_and_the_others_are_counted(whole, capsys):
     root, _ = whole('fmb')
     (root / 'train' / 'Visible' / '00001.png').write_bytes(b'cut')
@@ -230,6 +241,19 @@ def test_the_sheet_shows_the_frame_x_and_the_colours_of_the_label(whole):
         assert row[at].tolist() == colors[one.label[y, x]].tolist()
     gray = row[:, 320:640]
     assert (gray[..., 0] == gray[..., 1]).all() and gray.max() == 255
+
+
+def test_on_the_sheet_x_is_black_where_it_measured_nothing_and_only_there(whole):
+    """The range of the rest is stretched, whatever stands for nothing."""
+    root, expected = whole('gmrpd')
+    x = np.full(SIZE, 40_000, np.uint16)
+    x[:, 24:] = 40_500
+    x[:16] = 0
+    write(root / 'demo' / 'depth' / 'gmrpd_1.png', x)
+    height = round(SIZE[0] * 320 / SIZE[1])
+    shown = sheet(check('gmrpd', root))[18:18 + height, 320:640, 0]
+    top, left, right = shown[:90], shown[120:, :150], shown[120:, 170:]
+    assert top.max() == 0 and (left == 30).all() and (right == 255).all()
 
 
 def test_the_sheet_shows_a_class_that_one_frame_alone_has(tmp_path):

@@ -82,12 +82,15 @@ def test_blurred_colours_are_taken_for_the_nearest_and_magenta_for_none(tmp_path
         data[data.names.index('4_12_y0_x0')]
 
 
-def test_height_without_data_is_nan_and_not_in_the_range(tmp_path):
+@pytest.mark.parametrize('rows', [5, 512])
+def test_height_without_data_is_nan_and_not_in_the_range(tmp_path, monkeypatch, rows):
     import rasterio
 
+    monkeypatch.setattr(isprs, '_BLOCK_ROWS', rows)
     expected = vaihingen(tmp_path)['test']['5_y0_x0']
     heights = expected.x.copy()
     heights[3, 4] = -9999
+    heights[7, 8], heights[9, 4] = 200, -200  # in neither the first nor the last five rows
     with rasterio.open(tmp_path / 'dsm' / 'dsm_09cm_matching_area5.tif', 'w', driver='GTiff',
                        width=48, height=32, count=1, dtype='float32', nodata=-9999,
                        transform=rasterio.Affine.translation(3, 4)) as file:

@@ -68,6 +68,37 @@ def test_boxes_beyond_the_frame_and_tiny_ones_do_no_harm():
     assert label[118, 158] == 255
 
 
+def test_an_object_that_seems_to_fill_its_box_is_no_object():
+    """Of a box that shows nothing but the object, GrabCut takes all."""
+    rng = np.random.default_rng(0)
+    rgb, x = (rng.integers(40, 61, shape, np.uint8) for shape in ((120, 160, 3), (120, 160)))
+    rgb[11:109, 39:121] += 120
+    x[11:109, 39:121] += 120
+    label = label_boxes(rgb, x, [(2, 0.5, 0.5, 0.5, 0.8)])[12:108, 40:120]
+    assert label[48, 40] == 2 and label[1, 1] == 255
+    assert (label == 2).mean() < 0.8  # an ellipse
+
+
+def test_a_mask_does_not_depend_on_what_was_drawn_at_random_before():
+    """The mixtures of GrabCut begin at random, and in this noise that shows."""
+    rng = np.random.default_rng(9)
+    rgb, x = (cv2.normalize(cv2.GaussianBlur(rng.integers(0, 256, shape, np.uint8), (0, 0), 2),
+                            None, 0, 255, cv2.NORM_MINMAX)
+              for shape in ((120, 160, 3), (120, 160)))
+    labels = []
+    for seed in range(4):
+        cv2.setRNGSeed(seed)
+        labels.append(label_boxes(rgb, x, [(2, 0.5, 0.5, 0.5, 0.6)]))
+    assert all(np.array_equal(label, labels[0]) for label in labels)
+
+
+@pytest.mark.parametrize(('pixels', 'is_labelled'), [(4, True), (3, False)])
+def test_boxes_under_4_pixels_stay_unlabeled(pixels, is_labelled):
+    rgb, x, _ = scene()
+    label = label_boxes(rgb, x, [(2, (60 + pixels / 2) / 160, 0.5, pixels / 160, 0.5)])
+    assert (label == 2).any() == is_labelled and (label == 255).any()
+
+
 def test_frames_without_boxes_are_background():
     rgb, x, _ = scene()
     assert not label_boxes(rgb, x, []).any()

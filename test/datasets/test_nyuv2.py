@@ -48,6 +48,9 @@ def test_a_label_beyond_the_mapping_and_a_mapping_beyond_the_classes_are_refused
     savemat(root / 'classMapping40.mat', {'mapClass': [list(range(1, 41))]})
     with pytest.raises(DataError, match='label 0002 of .* with ids up to 80, needed is .* 40'):
         NyuV2Mat(root, 'test')[0]
+    savemat(root / 'classMapping40.mat', {'mapClass': [[*range(1, 41), *range(1, 40)]]})
+    with pytest.raises(DataError, match='with ids up to 80, needed is .* 79'):
+        NyuV2Mat(root, 'test')[0]
     savemat(root / 'classMapping40.mat', {'mapClass': [list(range(2, 42))]})
     with pytest.raises(DataError, match='numbers outside of 1..40'):
         NyuV2Mat(root, 'test')[0]

@@ -6,9 +6,11 @@ import os
 
 import numpy as np
 import pytest
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from support.picture_files import tiff, turned
+from support.stand_ins import StandIn
 import torch
 
 
@@ -31,6 +33,18 @@ def test_overlay_and_mask_are_those_of_the_segmenter(pair, tiny_card, tmp_path, 
     share = 100 * (expected == 1).mean()
     said = ' '.join(out.split())
     assert f'{overlay}: background' in said and f'car {share:.1f} %' in said and 'on cpu' in said
+
+
+def test_only_classes_that_the_mask_shows_are_told(pair, tiny_card, tmp_path, command,
+                                                   monkeypatch):
+    class Persons(StandIn):
+
+        def __call__(self, rgb, *_):
+            return np.full(rgb.shape[:2], 2, np.uint8), np.zeros(rgb.shape[:2], np.uint8)
+    monkeypatch.setattr(Segmenter, 'from_card', lambda card, **_: Segmenter(
+        load_card(card), Persons()))
+    code, out, _ = command('predict', *pair, '-m', tiny_card, '-o', tmp_path / 'o.png')
+    assert code == 0 and 'o.png: person 100.0 % (' in ' '.join(out.split())
 
 
 @pytest.mark.filterwarnings("ignore:card 'tiny' has no weights")
@@ -61,7 +75,9 @@ def test_a_card_with_a_window_takes_an_image_of_any_size(write_card, tmp_path, c
     assert code == 0
     ids = read_image(mask)
     assert ids.shape == (100, 150)
-    assert f'car {100 * (ids == 1).mean():.1f} %' in ' '.join(out.split())
+    for i, name in enumerate(('background', 'car', 'person')):
+        told = f'{name} {100 * (ids == i).mean():.1f} %' in ' '.join(out.split())
+        assert told == (ids == i).any()
     assert read_rgb(tmp_path / 'o.png').shape == (100, 150, 3)
 
 

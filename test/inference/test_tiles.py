@@ -149,6 +149,26 @@ def test_pixels_without_data_neither_stretch_the_range_nor_reach_the_network(
     assert torch.cat([x for _, x in net.seen]).aminmax() == (-0.5, 1.5)  # 0 and 1, normalised
 
 
+@pytest.mark.parametrize('value', [np.nan, 7.0, -9999.0])
+def test_a_surface_of_one_height_or_of_none_is_segmented_as_its_lowest(card, images, tmp_path,
+                                                                       value):
+    x = np.full((HEIGHT, WIDTH), value, np.float32)
+    paths = (write_tiff(tmp_path / 'rgb.tif', images[0]),
+             write_tiff(tmp_path / 'x.tif', x, nodata=-9999.0))
+    net = Tiny()
+    assert segment_tiles(net, card(), *paths, progress=False).sum() == HEIGHT * WIDTH
+    assert (torch.cat([x for _, x in net.seen]) == -0.5).all()  # 0, normalised
+
+
+def test_the_place_is_that_of_x_where_the_colours_have_none(card, images, tmp_path):
+    place = {'transform': rasterio.Affine(0.05, 0, 3000, 0, -0.05, 7000)}
+    rgb = write_tiff(tmp_path / 'rgb.tif', images[0])
+    x = write_tiff(tmp_path / 'x.tif', images[1], **place)
+    segment_tiles(Tiny(), card(), rgb, x, tmp_path / 'mask.tif', progress=False)
+    with rasterio.open(tmp_path / 'mask.tif') as mask:
+        assert mask.transform == place['transform']
+
+
 def test_a_fixed_range_holds_for_every_tile(card, pair):
     net = Tiny()
     segment_tiles(net, card(normalization='fixed', range=[-1000, 1000]), *pair, progress=False)
