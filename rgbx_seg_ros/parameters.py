@@ -72,6 +72,10 @@ class Parameters:
         'x.reliability', 'best_effort', 'QoS of the X subscription.', allowed=_RELIABILITY)
     rgb_depth: int = _parameter(
         'rgb.depth', 5, 'RGB messages that the middleware keeps for the node.', low=1, high=100)
+    rgb_bits: int = _parameter(
+        'rgb.bits', 16,
+        'Bits that count in the values of 16-bit colour: 10, 12 or 14 where a driver leaves the '
+        'upper ones empty.', low=8, high=16, runtime=True)
     x_depth: int = _parameter(
         'x.depth', 5, 'X messages that the middleware keeps for the node.', low=1, high=100)
     sync_policy: str = _parameter(

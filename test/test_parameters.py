@@ -99,7 +99,8 @@ def test_limits_that_exclude_each_other_are_refused_by_their_full_names(values):
 
 @given(st.fixed_dictionaries({}, optional={
     name: (st.sampled_from(spec.metadata['allowed']) if spec.metadata['allowed']
-           else st.floats(spec.metadata['low'], spec.metadata['high']))
+           else (st.integers if name in COUNTS else st.floats)(
+               spec.metadata['low'], spec.metadata['high']))
     for name, spec in SPECS.items() if spec.metadata['runtime']}))
 def test_what_is_accepted_excludes_nothing_that_the_node_makes_of_it(values):
     try:

@@ -3,6 +3,7 @@
 """The way of a pair of messages to its mask, also where a sensor has failed."""
 
 from dataclasses import replace
+from functools import partial
 import time
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from rgbx_seg_ros.errors import FrameError, MessageError
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.frames.smoothing import LimitsTracker
 from rgbx_seg_ros.health.monitor import SENSORS
+from rgbx_seg_ros.inference.bits import BitWatch
 from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.parameters import Parameters
@@ -80,6 +82,7 @@ class Pipeline:
         self._refuse, self._timed = refuse, timed
         self._range = LimitsTracker(segmenter.x, x_smoothing_s)
         self._rgb_grid: Grid | None = None
+        self._bits = BitWatch()
 
     def __call__(self, job: Job,
                  parameters: Parameters) -> tuple[np.ndarray, Segmentation, Grid] | None:
@@ -89,11 +92,12 @@ class Pipeline:
         Without RGB the colour frame is black. After a refusal return None.
         """
         started = time.perf_counter()
-        rgb = self._decoded('rgb', decode_rgb, job.rgb)
+        rgb = self._decoded('rgb', partial(decode_rgb, bits=parameters.rgb_bits), job.rgb)
         x = self._decoded('x', decode_x, job.x)
         if (job.rgb and rgb is None) or (job.x and x is None):
             return None
         if rgb is not None:
+            self._bits.look(job.rgb.message, parameters.rgb_bits)
             self._rgb_grid = Grid('rgb', job.rgb.message.header.frame_id, rgb.shape[:2])
         grid = self._rgb_grid or Grid('x', job.x.message.header.frame_id, x.shape[:2])
         if rgb is None:
