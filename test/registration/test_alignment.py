@@ -73,8 +73,8 @@ def check_moves(pairs, unmoved, seeds):
     return errors
 
 
-def test_a_known_move_of_real_thermal_frames_is_found_again(pairs, unmoved):
-    check_moves(pairs, unmoved, range(1))
+def test_known_moves_of_real_thermal_frames_are_found_again(pairs, unmoved):
+    check_moves(pairs, unmoved, range(2))
 
 
 @pytest.mark.long

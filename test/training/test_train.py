@@ -240,7 +240,7 @@ def wrong_x(data):
     (no_label, "frame 'a2' has no label: training needs one"),
     (wrong_id, "label of frame 'a2' has the id 3; the card 'tiny' has 0..2, and 255"),
     (unreadable, "a2.png': it is not an image"),
-    (wrong_x, "frame 'a2': x is an array (64, 96) of float64"),
+    (wrong_x, "a2.tif' is float64, a network takes uint8, uint16, float32: convert it"),
 ])
 def test_a_bad_frame_ends_the_command_in_one_line_that_names_it(data, recipe, tmp_path, command,
                                                                 damage, message):
