@@ -7,6 +7,7 @@ from pathlib import Path
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
@@ -304,3 +305,12 @@ def test_a_refused_bag_is_closed(tmp_path):
 def open_files():
     folder = Path('/proc/self/fd')
     return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def test_a_time_of_receipt_that_no_clock_gives_is_refused(tmp_path):
+    bag = write_bag(tmp_path / 'bag', 'sqlite3')
+    database = sqlite3.connect(data_file(bag))
+    database.execute('UPDATE messages SET timestamp = -7 WHERE id = 3')
+    database.commit()
+    database.close()
+    assert 'it is damaged: the time of receipt -7 ns cannot be; `sqlite3' in refusal(bag)

@@ -202,6 +202,21 @@ def test_an_existing_path_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / 'bag' / 'mine.txt').read_text() == 'keep'
 
 
+def test_a_link_to_nothing_is_refused_as_well(tmp_path):
+    (tmp_path / 'bag').symlink_to(tmp_path / 'none')
+    with pytest.raises(DataError, match='exists already: remove it or choose'):
+        BagWriter(tmp_path / 'bag')
+    assert not (tmp_path / 'none').exists()
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_the_size_of_a_bag_is_that_of_all_its_files(tmp_path, storage):
+    with BagWriter(tmp_path / 'bag', storage) as bag:
+        bag.write('/a', String(data='a'), 1)
+    sizes = [path.stat().st_size for path in (tmp_path / 'bag').iterdir()]
+    assert len(sizes) == 2 and bag.size_bytes() == sum(sizes)
+
+
 @pytest.mark.parametrize('storage', STORAGES)
 def test_an_error_while_writing_leaves_no_half_bag(tmp_path, storage):
     with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / 'bag', storage) as bag:
@@ -211,11 +226,14 @@ def test_an_error_while_writing_leaves_no_half_bag(tmp_path, storage):
     assert not (tmp_path / 'bag').exists()
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_bag(tmp_path, monkeypatch):
+@pytest.mark.parametrize('moment', ['write', 'close'])
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'),
+                                   sqlite3.OperationalError('database or disk is full')])
+def test_a_full_disk_is_one_line_and_leaves_no_half_bag(tmp_path, monkeypatch, moment, error):
     def fail(*_):
-        raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('rgbx_seg_ros.bags.storage.Writer.close', fail)
-    with pytest.raises(DataError, match='cannot write .*No space left'), \
+        raise error
+    monkeypatch.setattr(f'rgbx_seg_ros.bags.storage.Writer.{moment}', fail)
+    with pytest.raises(DataError, match='cannot write .*(No space left|disk is full)'), \
             BagWriter(tmp_path / 'bag') as bag:
         bag.write('/a', String(data='a'), 1)
     assert not (tmp_path / 'bag').exists()
@@ -284,6 +302,14 @@ def test_why_there_are_no_pairs_is_told_by_what_was_recorded(tmp_path):
             '/left/compressed 1')
         assert 'nothing was recorded in /rgb and /lost' in bag.why_no_pairs(['/rgb', '/lost'])
         assert bag.why_no_pairs(['/cam', '/x']) == 'check the slop and the offset of X'
+
+
+def test_a_topic_of_another_type_is_not_read(tmp_path):
+    header = TYPES.types['std_msgs/msg/Header']
+    with Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection('/a', header.__msgtype__, typestore=TYPES)
+    with pytest.raises(DataError, match="has no topic '/a' that can be read; it has .*Header"):
+        read_all(tmp_path / 'bag', ['/a'])
 
 
 # Bags that tell of more messages than they give

@@ -169,8 +169,8 @@ def test_frames_may_have_names_that_are_no_text(data, tiny_card, tmp_path, comma
 
 
 def test_a_box_or_a_label_of_a_class_that_the_model_lacks_names_the_frame(data, segmenter):
-    write_boxes(data, 'a1', (7, 0.5, 0.5, 0.1, 0.1))
-    with pytest.raises(DataError, match=r"frame 'a1' has a box of class 7, allowed are 0\.\.2"):
+    write_boxes(data, 'a1', (3, 0.5, 0.5, 0.1, 0.1))
+    with pytest.raises(DataError, match=r"frame 'a1' has a box of class 3, allowed are 0\.\.2"):
         evaluate(segmenter, FolderDataset(data))
     (data / 'boxes' / 'a1.txt').unlink()
     cv2.imwrite(str(data / 'label' / 'a1.png'), np.full(SIZE, 9, np.uint8))
@@ -211,15 +211,46 @@ def test_the_command_sees_that_it_cannot_write_before_the_work(data, tiny_card, 
         assert 'its folder does not exist' in err and err.count('\n') == 1
 
 
-def test_names_that_are_no_utf_8_are_shown_escaped(data, tiny_card, tmp_path, command):
-    """As those of a zip made on Windows."""
-    rename(data, a0=os.fsdecode(b'Stra\xdfe'))
-    page, scores = tmp_path / 'page.html', tmp_path / 'scores.json'
-    assert command('evaluate', '--model', tiny_card, '--data', data, '--device', 'cpu',
-                   '--report', page, '--json', scores)[0] == 0
-    assert '<b>Stra\\udcdfe</b>' in page.read_text(encoding='utf-8')
-    assert os.fsdecode(b'Stra\xdfe') in [
-        frame['name'] for frame in json.loads(scores.read_text())['frames']]
+def test_json_tells_what_was_lost_and_on_which_boxes(data, tiny_card, tmp_path, command):
+    def facts(*options):
+        path = tmp_path / 'scores.json'
+        assert command('evaluate', '--model', tiny_card, '--data', data, '--json', path,
+                       '--device', 'cpu', *options)[0] == 0
+        return json.loads(path.read_text())
+    both, without = facts(), facts('--lost', 'x')
+    assert (both['lost'], without['lost']) == (None, 'x')
+    write_boxes(data, 'a0', (1, 0.5, 0.5, 0.5, 0.5))
+    listings = [one['made_by']['data listing sha256'] for one in (both, without, facts())]
+    assert listings[0] == listings[1] != listings[2]
+
+
+def test_the_engine_is_ready_before_the_first_score(data, tiny_card, command, monkeypatch):
+    """One that gets ready in the background would make some masks as it does not later on."""
+    done = []
+    real = Segmenter.__call__
+    monkeypatch.setattr(Segmenter, 'settle', lambda self, rgb, x: done.append(
+        ('settle', rgb.shape, x.shape)))
+    monkeypatch.setattr(Segmenter, '__call__', lambda self, *arguments: (
+        done.append('frame'), real(self, *arguments))[1])
+    assert command('evaluate', '--model', tiny_card, '--data', data, '--device', 'cpu')[0] == 0
+    assert done == [('settle', (*SIZE, 3), SIZE), *['frame'] * 3]
+
+
+def test_the_time_of_a_frame_is_that_of_its_mask_in_milliseconds(segmenter, data, monkeypatch):
+    times = iter(range(99))
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.evaluate.time.perf_counter',
+                        lambda: next(times) / 4)
+    frames = evaluate(segmenter, FolderDataset(data)).frames
+    # The segmenter looks at the clock three times in between.
+    assert [frame.ms for frame in frames] == [1000.0] * 3
+
+
+def test_a_frame_of_background_alone_that_was_found_is_not_shown(segmenter, data):
+    cv2.imwrite(str(data / 'label' / 'a1.png'), np.zeros(SIZE, np.uint8))
+    set_warm(data, 'a1')
+    gallery = Gallery(segmenter.labels)
+    evaluate(segmenter, FolderDataset(data), gallery=gallery)
+    assert [frame.name for frame in gallery.worst()] == ['a0', 'a2']
 
 
 def test_a_model_is_scored_without_a_modality(segmenter, data):

@@ -236,7 +236,7 @@ def test_boundaries_are_scored_by_their_definition(seed):
     label = rng.integers(0, 4, (6, 10), np.uint8).repeat(14, 0).repeat(14, 1)  # blocks, 84 x 140
     mask = np.roll(label, (seed % 3, -seed % 2), (0, 1))
     mask[30:50, 40:60] = rng.choice([0, 3, 255])
-    label[60:, 100:] = UNLABELED
+    label[60:, 100:] = label[:20, :30] = UNLABELED
     boundary = BoundaryScore(5)
     boundary.update(label, mask)
     np.testing.assert_allclose(boundary.scores(), boundary_of_a_loop(label, mask, 5))
@@ -274,5 +274,7 @@ def test_tallies_of_halves_add_up_to_that_of_all():
             tally.update(label, mask, 60 * confidence)
     assert not np.array_equal(halves[0].matrix.counts, halves[1].matrix.counts)
     halves[0].add(halves[1])
+    assert halves[0].calibration.error() == whole.calibration.error() > 0
+    np.testing.assert_allclose(halves[0].boundary.scores(), whole.boundary.scores())
     for one, other in zip(whole.arrays(), halves[0].arrays(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)

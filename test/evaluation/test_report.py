@@ -225,8 +225,10 @@ def test_a_frame_without_a_score_is_neither_best_nor_worst(position):
     assert [frame.score for frame in gallery.best()] == known[:-4:-1]
 
 
-def test_galleries_of_several_processes_become_that_of_one():
-    scores = np.random.default_rng(1).permutation(20) / 20
+@pytest.mark.parametrize('levels', [20, 3])
+def test_galleries_of_several_processes_become_that_of_one(levels):
+    """Also where frames have the same score: their names decide then."""
+    scores = np.random.default_rng(1).permutation(20) % levels / levels
     whole, *shares = (Gallery(labels('a', 'b', 'c'), size=2) for _ in range(4))
     for i, score in enumerate(scores):
         for gallery in (whole, shares[i % 3]):
