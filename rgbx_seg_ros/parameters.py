@@ -5,12 +5,19 @@
 from array import array
 from dataclasses import dataclass, field, fields
 import math
+from pathlib import Path
+import re
+from typing import Any
 
 from rgbx_seg_ros.cards.card import X_KINDS, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.fields import unknown_name
+from rgbx_seg_ros.fields import read_yaml, unknown_name
 from rgbx_seg_ros.health.monitor import HealthSettings, POLICIES
 from rgbx_seg_ros.sync.pairing import PairingSettings
+
+NODE_NAME = 'rgbx_seg'
+ROS_OWN = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
+"""What every node has besides these, by the first part of the name."""
 
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS
@@ -209,6 +216,14 @@ class Parameters:
                 for name, value in values.items()}
 
     @property
+    def x_input(self) -> dict[str, Any]:
+        """What of the card's second input they replace."""
+        span = self.x_range if any(self.x_range) else None
+        if self.x_normalization != 'card':
+            return {'normalization': self.x_normalization, 'range': span}
+        return {'range': span} if span else {}
+
+    @property
     def pairing(self) -> PairingSettings:
         """What of them decides about pairs."""
         return PairingSettings(
@@ -255,6 +270,67 @@ def _checked_numbers(wrong, value, count):
     if not all(map(math.isfinite, numbers)):
         raise ParameterError(f'{wrong}, needed are finite numbers')
     return tuple(map(float, numbers))
+
+
+DEFAULTS = Parameters()
+
+
+def read_parameters(path: Path) -> dict:
+    """
+    Return the values by ROS name that a parameter file of ROS 2 has for the node.
+
+    They stand under /** or another wildcard, or under the name of the node in any namespace, which
+    counts more. What other nodes are told is passed over, and what every node has. Raise
+    ParameterError for a file without values for the node, an unknown name or a value that is bad
+    by itself.
+    """
+    sections = list(_sections(read_yaml(path, ParameterError), ''))
+    by_rank = [[content for name, content in sections if name.rpartition('/')[2] in names]
+               for names in (('*', '**'), (NODE_NAME,))]
+    found = sum(by_rank, [])
+    if not found:
+        held = ', '.join(repr(name) for name, _ in sections) or 'nothing'
+        raise ParameterError(f"{str(path)!r} has no parameters for '/**' or {NODE_NAME!r}, each "
+                             f"with 'ros__parameters' below; it has some for {held}")
+    values = {}
+    try:
+        for content in found:
+            values.update(_leaves(content, ''))
+        values = {name: value for name, value in values.items()
+                  if name.partition('.')[0] not in ROS_OWN}
+        Parameters.check(values)
+    except ParameterError as error:
+        raise ParameterError(f'{str(path)!r}: {error}') from error
+    return values
+
+
+def _sections(content, prefix):
+    """Yield the full name and the parameters of each node; namespaces may be nested."""
+    for key, value in content.items():
+        name = f'{prefix}/{str(key).strip("/")}'
+        if isinstance(value, dict) and 'ros__parameters' in value:
+            yield name, value['ros__parameters']
+        elif isinstance(value, dict):
+            yield from _sections(value, name)
+
+
+def _leaves(content, prefix):
+    """Yield names with dots and their values."""
+    if not isinstance(content, dict):
+        raise ParameterError(f"'ros__parameters' is {content!r}, needed are names with values")
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', _as_ros_reads(value)
+
+
+def _as_ros_reads(value):
+    """Return 1e-3, which is text to YAML 1.1, as the number that it is to ROS."""
+    if isinstance(value, list):
+        return list(map(_as_ros_reads, value))
+    is_number = isinstance(value, str) and re.fullmatch(r'[-+]?\d+(\.\d*)?[eE][-+]?\d+', value)
+    return float(value) if is_number else value
 
 
 def markdown_table() -> str:

@@ -71,7 +71,7 @@ def test_the_version_is_that_of_the_package(command):
     (['predickt'], "invalid choice: 'predickt' (choose from"),
     (['predict'], 'required: rgb, x'),
     (['predict', 'a', 'b', '--modle', 'c'], 'unrecognized arguments: --modle c'),
-    (['evaluate', '--data', 'a'], 'required: --model'),
+    (['evaluate', '--model', 'a'], 'required: --data'),
     (['train', 'recipe.yaml'], 'required: --data, --out'),
     (['--verbose', 'models'], 'VERB'),
 ])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pytest
 from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.parameters import markdown_table, Parameters
+from rgbx_seg_ros.parameters import markdown_table, Parameters, read_parameters
 import yaml
 
 CONFIGS = sorted(path for path in (Path(__file__).parents[1] / 'config').glob('*.yaml')
@@ -149,3 +149,81 @@ def test_the_table_has_a_row_for_every_parameter():
         assert all(word in row for word in facts['allowed'] or ())
     assert '| 50.0 | 0 .. 10000 | yes |' in markdown_table()
     assert '| true |' in markdown_table()
+
+
+# Files
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a parameter file and returns its path."""
+    def write(text):
+        path = tmp_path / 'rig.yaml'
+        path.write_text(text)
+        return path
+    return write
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_is_read(path):
+    assert read_parameters(path) == yaml.safe_load(path.read_text())['/**']['ros__parameters']
+
+
+@pytest.mark.parametrize('head', [
+    '/**:', '/*:', '/rgbx_seg:', 'rgbx_seg:', '/robot/rgbx_seg:', '/**/rgbx_seg:',
+    'robot:\n front:\n  rgbx_seg:'])
+def test_parameters_stand_under_a_wildcard_or_the_name_of_the_node_with_dots_or_nested(
+        write, head):
+    values = read_parameters(write(f"""
+{head}
+    ros__parameters:
+        sync.slop_ms: 20
+        x: {{range: [7000, 9.5e3], normalization: fixed}}
+        registration:
+            mode: homography
+            x_size: [1e2, 80]
+            depth_m: 2e1
+        use_sim_time: true
+        qos_overrides./tf.reliability: reliable
+"""))
+    assert values == {
+        'sync.slop_ms': 20, 'x.range': [7000, 9500.0], 'x.normalization': 'fixed',
+        'registration.mode': 'homography', 'registration.x_size': [100.0, 80],
+        'registration.depth_m': 20.0}
+
+
+def test_what_the_node_is_told_by_its_name_counts_more_and_others_are_passed_over(write):
+    """Wherever it stands, as in rclpy."""
+    values = read_parameters(write("""
+rgbx_seg: {ros__parameters: {sync.slop_ms: 1.0, overlay.alpha: 0.25}}
+camera: {ros__parameters: {exposure: 3}}
+/**: {ros__parameters: {sync.slop_ms: 2.0, max_age_ms: 7.0}}
+"""))
+    assert values == {'sync.slop_ms': 1.0, 'overlay.alpha': 0.25, 'max_age_ms': 7.0}
+
+
+@pytest.mark.parametrize(('text', 'said'), [
+    ('/**: {ros__parameters: {sync.slop: 1.0}}',
+     "'sync.slop' is unknown; did you mean 'sync.slop_ms'"),
+    ('/**: {ros__parameters: {sync: {slop_ms: -1.0}}}', "'sync.slop_ms' is -1.0, allowed is 0 to"),
+    ('/**: {ros__parameters: {sync.slop_ms: fast}}', "'sync.slop_ms' is 'fast', needed is a val"),
+    ('/**: {ros__parameters: [1]}', r"'ros__parameters' is \[1\], needed are names with values"),
+    ('front: {ros__parameters: {a: 1}}',
+     "has no parameters for '/\\*\\*' or 'rgbx_seg', .*; it has some for '/front'"),
+    ('sync.slop_ms: 1.0', 'it has some for nothing'),
+    ('[1]', 'holds list, a mapping of names is needed'), ('', 'holds nothing'),
+    ('a: [', 'cannot read')])
+def test_a_file_that_the_node_would_not_take_is_refused_by_its_name(write, text, said):
+    path = write(text)
+    with pytest.raises(ParameterError, match=said) as error:
+        read_parameters(path)
+    assert repr(str(path)) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_what_of_the_second_input_is_replaced():
+    for changed, replaced in (
+            ({}, {}), ({'x_range': (1.0, 2.0)}, {'range': (1.0, 2.0)}),
+            ({'x_normalization': 'minmax'}, {'normalization': 'minmax', 'range': None}),
+            ({'x_normalization': 'fixed', 'x_range': (0.0, 2.0)},
+             {'normalization': 'fixed', 'range': (0.0, 2.0)})):
+        assert Parameters(**changed).x_input == replaced

@@ -4,9 +4,9 @@
 Read and write rosbag2 recordings, mcap and sqlite3, without ROS.
 
 Bags are written in version 8 of the format: Humble, Jazzy and Kilted all play it, while Humble
-cannot parse the QoS profiles of version 9. Image, CompressedImage and String have had the same
-definition in every distribution of ROS 2, so one type store reads them all, also from bags that
-hold no definitions.
+cannot parse the QoS profiles of version 9. Image, CompressedImage, CameraInfo and String have had
+the same definition in every distribution of ROS 2, so one type store reads them all, also from
+bags that hold no definitions.
 """
 
 from collections import Counter
@@ -50,11 +50,12 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 _TYPES = get_typestore(Stores.ROS2_HUMBLE)
 Image = _TYPES.types['sensor_msgs/msg/Image']
 CompressedImage = _TYPES.types['sensor_msgs/msg/CompressedImage']
+CameraInfo = _TYPES.types['sensor_msgs/msg/CameraInfo']
 String = _TYPES.types['std_msgs/msg/String']
 _Header = _TYPES.types['std_msgs/msg/Header']
 _Time = _TYPES.types['builtin_interfaces/msg/Time']
 _IMAGES = (Image.__msgtype__, CompressedImage.__msgtype__)
-_READABLE = {*_IMAGES, String.__msgtype__}
+_READABLE = {*_IMAGES, CameraInfo.__msgtype__, String.__msgtype__}
 _TRANSPORTS = ('compressed', 'compressedDepth')
 
 _FORMAT_VERSION = 8
@@ -228,14 +229,15 @@ class BagReader:
             count = self.counts.get(connection.topic, 0) + int(connection.msgcount)
             self.counts[connection.topic] = count
 
-    def image_topic(self, name: str) -> str:
+    def image_topic(self, name: str, transport: str = 'raw') -> str:
         """
-        Return the topic `name`, or that of a compressed transport where only this has messages.
+        Return the topic `name` as `transport` has it, or another one where only this has messages.
 
         Raise DataError where there is neither, or where it does not hold images.
         """
         # `ros2 bag record -a` lists a raw topic also where it has only heard its transports.
-        found = [topic for topic in (name, *(f'{name}/{transport}' for transport in _TRANSPORTS))
+        names = {'raw': name, **{kind: f'{name}/{kind}' for kind in _TRANSPORTS}}
+        found = [topic for topic in (names[transport], *names.values())
                  if self.topics.get(topic) in _IMAGES]
         if found:
             return next(filter(self.counts.get, found), found[0])
@@ -244,6 +246,23 @@ class BagReader:
         topics = ', '.join(f'{topic} ({kind})' for topic, kind in self.topics.items())
         raise DataError(f'topic {name!r} {held}: needed is one with {" or ".join(_IMAGES)}; the '
                         f'bag has {topics or "no topics"}')
+
+    def info_topic(self, image_topic: str) -> str:
+        """
+        Return the topic of CameraInfo that goes with one of images: that of the same namespace.
+
+        Raise DataError where there is none, or without a message.
+        """
+        base, _, transport = image_topic.rpartition('/')
+        namespace = (base if transport in _TRANSPORTS else image_topic).rpartition('/')[0]
+        topic = f'{namespace}/camera_info'
+        if self.topics.get(topic) != CameraInfo.__msgtype__ or not self.counts[topic]:
+            others = [name for name, kind in self.topics.items()
+                      if kind == CameraInfo.__msgtype__ and self.counts[name]]
+            raise DataError(f'{str(self.path)!r} has no {CameraInfo.__msgtype__} in {topic!r}, '
+                            f'which belongs to {image_topic!r}; there are some in '
+                            f'{", ".join(others) or "no topic"}')
+        return topic
 
     def why_no_pairs(self, topics) -> str:
         """Return what to do about `topics` whose messages make no pair."""

@@ -12,35 +12,34 @@ import math
 import os
 from pathlib import Path
 import re
-from tempfile import TemporaryDirectory
 import time
 from typing import NamedTuple
 import warnings
 
-import cv2
 import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.cards.card import Card
-from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.datasets.survey import Survey
 from rgbx_seg_ros.distributed import joined, Processes
-from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.engines.torch_engine import find_device
-from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
+from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
 from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
+from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.files import check_output, write_json
-from rgbx_seg_ros.frames.images import read_image, write_image
+from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.inference.tiles import segment_tiles
+from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.sensors import Sensors
 import torch
 from torch import distributed
 from tqdm import tqdm
 
 ALONE = Processes(0, 1, torch.device('cpu'))
+
+USED = (*offline.MODEL, *offline.REGISTRATION, 'confidence.threshold')
+"""Parameters that count; frames of a data set are no stream, over which X could be smoothed."""
 
 _SETTLING_PAIRS = 10
 """On which an engine that gets ready in the background may try its model, at most."""
@@ -189,21 +188,19 @@ class Evaluation:
 
 def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Sensors.BOTH,
              protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
-             processes: Processes = ALONE) -> Evaluation:
+             processes: Processes = ALONE, parameters: Parameters = DEFAULTS) -> Evaluation:
     """
     Segment every pair of `data` and return the scores.
 
     The frames of `sensors` count, one alone as after the failure of the other.
     Frames without a label count for the boxes only. A `gallery` gets the labelled frames, with
     their mean IoU. Each of several `processes` takes its share of the frames, and all of them
-    return the same. Raise DataError where there is nothing to score against, and ParameterError
-    for a protocol or a loss that the model cannot have.
+    return the same. Of `parameters` those of the registration and the confidence count. Raise
+    DataError where there is nothing to score against, and ParameterError for a protocol, a loss or
+    parameters that the model cannot have.
     """
     card = segmenter.card
-    protocol.check(card)
-    if sensors is not Sensors.BOTH and (protocol.window or card.window):
-        raise ParameterError(f'{sensors.value!r} alone cannot be scored with a window: no image '
-                             'in pieces was ever made without one of the two')
+    presentation = Presentation(segmenter, protocol, parameters, sensors)
     _check_classes(data, card)
     light = lights(data.names)
     parts = {name: Part(len(card.labels)) for name in sorted(set(light.values())) or ['all']}
@@ -214,9 +211,9 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
         for index in indices:
             sample = data[index]
             survey.add(sample)
-            sample = _prepared(sample, protocol, card)
+            sample = presentation.prepare(sample)
             started = time.perf_counter()
-            mask, confidence = _segment(segmenter, protocol, sample, sensors)
+            mask, confidence = presentation.segment(sample)
             ms = 1e3 * (time.perf_counter() - started)
             of_frame = Part(len(card.labels))
             of_frame.update(sample, mask, confidence, _known_boxes(data, sample.name, card))
@@ -251,64 +248,6 @@ def lights(names) -> dict[str, str]:
     if not all(found.values()) or len({match[1] for match in found.values()}) < 2:
         return {}
     return {name: {'D': 'day', 'N': 'night'}[match[1]] for name, match in found.items()}
-
-
-def without_borders(label: np.ndarray, distance_px: int) -> np.ndarray:
-    """
-    Return `label` with 255 where another class lies within `distance_px`.
-
-    It is the erosion by a disc that ISPRS applies; an eroded label stays as it is.
-    """
-    rows, columns = np.ogrid[-distance_px:distance_px + 1, -distance_px:distance_px + 1]
-    disc = np.uint8(rows ** 2 + columns ** 2 <= distance_px ** 2)
-    classes_near = np.zeros(label.shape, np.uint8)
-    for i in np.setdiff1d(label, [UNLABELED]):
-        classes_near += cv2.dilate(np.uint8(label == i), disc)
-    return np.where(classes_near > 1, np.uint8(UNLABELED), label)
-
-
-def _prepared(sample: Sample, protocol: Protocol, card: Card) -> Sample:
-    """Return the sample as the protocol shows it to the network."""
-    if protocol.short_side:
-        scale = protocol.short_side / min(sample.rgb.shape[:2])
-        height, width = (32 * math.ceil(round(side * scale) / 32)
-                         for side in sample.rgb.shape[:2])
-        frames = {'rgb': cv2.INTER_LINEAR, 'x': cv2.INTER_LINEAR, 'label': cv2.INTER_NEAREST}
-        sample = replace(sample, **{
-            name: cv2.resize(getattr(sample, name), (width, height), interpolation=kind)
-            for name, kind in frames.items() if getattr(sample, name) is not None})
-    if protocol.border_px and sample.label is not None:
-        sample = replace(sample, label=without_borders(sample.label, protocol.border_px))
-    size = sample.rgb.shape[:2]
-    if protocol.own_size and min(
-            most / side for most, side in zip(card.input_size, size, strict=True)) != 1:
-        raise DataError(
-            f'frame {sample.name!r} has {size[1]}x{size[0]} pixels, and the protocol shows frames '
-            f'to the network at their own size, where {card.name!r} scales them to '
-            f'{card.input_size[1]}x{card.input_size[0]}: take the protocol plain')
-    return sample
-
-
-def _segment(segmenter, protocol, sample, sensors):
-    """Return mask and confidence of a pair; sliding windows know no confidence."""
-    card = segmenter.card
-    window = protocol.window or card.window
-    limits = sample.x_limits if card.x.normalization == 'minmax' else None
-    if window is None:
-        try:
-            result = segmenter(sample.rgb, sample.x, sensors, limits)
-        except FrameError as error:
-            raise DataError(f'frame {sample.name!r}: {error}') from error
-        return result.mask, result.confidence
-    if limits:
-        card = replace(card, x=replace(card.x, normalization='fixed', range=limits))
-    with TemporaryDirectory() as folder:
-        rgb, x, mask = (Path(folder, name) for name in ('rgb.tif', 'x.tif', 'mask.tif'))
-        write_image(rgb, sample.rgb)
-        write_image(x, sample.x)
-        segment_tiles(segmenter.engine.network, replace(card, window=window), rgb, x, mask,
-                      progress=False)
-        return read_image(mask), None
 
 
 def _known_boxes(data, name, card):
@@ -369,8 +308,7 @@ def _without_nan(facts):
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument('--model', metavar='CARD', required=True,
-                        help='a card, or the name of one')
+    offline.add_arguments(parser)
     parser.add_argument('--data', metavar='FOLDER', required=True, type=Path,
                         help='the data set; for the kind folder it holds rgb/, one of thermal/ '
                              'depth/ disparity/ x/, and label/ or boxes/')
@@ -382,10 +320,6 @@ def add_arguments(parser):
     parser.add_argument('--lost', choices=('rgb', 'x'),
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
-    parser.add_argument('--engine', choices=ENGINES, metavar='NAME', default='torch',
-                        help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
-    parser.add_argument('--device', default='auto',
-                        help='auto, cpu, cuda or cuda:N (default: auto)')
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
     parser.add_argument('--report', metavar='FILE.html', type=Path,
                         help='page with scores, plots, and the worst and best frames')
@@ -395,23 +329,29 @@ def main(args):
     """Run the command."""
     for path in filter(None, (args.json, args.report)):
         check_output(path)
-    keep_freed_memory()
-    with joined(find_device(args.device)) as processes:
-        _run(args, processes)
+    given = offline.given(args, USED)
+    if given.parameters.tune_allocator:
+        keep_freed_memory()
+    with joined(find_device(given.parameters.device)) as processes:
+        _run(args, given, processes)
 
 
-def _run(args, processes):
+def _run(args, given, processes):
     protocol = PROTOCOLS[args.protocol]
+    if given.remark and processes.is_first:
+        warnings.warn(given.remark, stacklevel=2)
     # Windows slide over whole tiles, not over the pieces of some.
     data = open_dataset(args.dataset, args.data, args.split, whole=protocol.window is not None)
-    segmenter = Segmenter.from_card(args.model, args.engine, str(processes.device))
+    parameters = replace(given.parameters, device=str(processes.device))
+    segmenter = Segmenter.from_parameters(parameters)
+    sensors = Sensors.without(args.lost)
     if not protocol.window:
+        presentation = Presentation(segmenter, protocol, parameters, sensors)
         # A frame in the dark may not be enough to an engine.
-        samples = (_prepared(data[i], protocol, segmenter.card)
-                   for i in range(min(len(data), _SETTLING_PAIRS)))
+        samples = (presentation.prepare(data[i]) for i in range(min(len(data), _SETTLING_PAIRS)))
         any(segmenter.settle(sample.rgb, sample.x) for sample in samples)
     gallery = Gallery(segmenter.labels) if args.report else None
-    scores = evaluate(segmenter, data, Sensors.without(args.lost), protocol, gallery, processes)
+    scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters)
     if not processes.is_first:
         return
     without = f' without {args.lost}' if args.lost else ''

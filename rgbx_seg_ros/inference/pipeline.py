@@ -32,6 +32,8 @@ class Frame(NamedTuple):
     """On the steady clock."""
     received_age_ns: int
     """Age at that time."""
+    pixels: np.ndarray | None = None
+    """What the message shows, where somebody has decoded it before."""
 
     def age_ns(self) -> int:
         """Return the age now."""
@@ -117,9 +119,7 @@ class Pipeline:
             self._refuse('x', error, 'malformed')
             return None
         segmented = time.perf_counter()
-        if parameters.confidence_threshold:
-            unsure = result.confidence < 255.0 * parameters.confidence_threshold
-            result = replace(result, mask=np.where(unsure, np.uint8(UNLABELED), result.mask))
+        result = result.where_sure(parameters.confidence_threshold)
         if sensors is not Sensors.BOTH:  # after the threshold, which is for what the network says
             scaled = (result.confidence * parameters.degraded_confidence).astype(np.uint8)
             result = replace(result, confidence=scaled)
@@ -149,8 +149,12 @@ class Pipeline:
 
     def _decoded(self, modality, decode, frame):
         """Return the pixels of a frame, or None for one that is not there or cannot be read."""
+        if frame is None:
+            return None
+        if frame.pixels is not None:
+            return frame.pixels
         try:
-            return None if frame is None else decode(frame.message)
+            return decode(frame.message)
         except MessageError as error:
             self._refuse(modality, error, 'malformed')
             return None

@@ -14,8 +14,10 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.card import Card, load_card, XInput
-from rgbx_seg_ros.cards.labels import LabelSet
+from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
+from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits
+from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.sensors import Sensors
 
 if TYPE_CHECKING:
@@ -36,6 +38,13 @@ class Segmentation:
     """Time for checks and for the range of X."""
     inference_ms: float
     """Time from the frames in memory to mask and confidence in memory."""
+
+    def where_sure(self, threshold: float) -> 'Segmentation':
+        """Return it with 255 in the mask where the confidence, 0..1, is below `threshold`."""
+        if not threshold:
+            return self
+        unsure = self.confidence < 255.0 * threshold
+        return replace(self, mask=np.where(unsure, np.uint8(UNLABELED), self.mask))
 
 
 class Segmenter:
@@ -67,6 +76,21 @@ class Segmenter:
             warnings.warn(f'card {card.name!r} has no weights: its masks mean nothing',
                           stacklevel=2)
         return cls(card, open_engine(engine, card, device), x)
+
+    @classmethod
+    def from_parameters(cls, parameters: Parameters) -> 'Segmenter':
+        """
+        Open the model that `parameters` name, with X as they say.
+
+        Raise what `from_card` does, and ParameterError for a model of another kind of X.
+        """
+        segmenter = cls.from_card(
+            parameters.model, parameters.engine, parameters.device, **parameters.x_input)
+        kind = segmenter.card.x.kind
+        if parameters.x_kind not in ('card', kind):
+            raise ParameterError(f"parameter 'x.kind' is {parameters.x_kind!r}, but the model "
+                                 f'{segmenter.card.name!r} takes {kind!r}: choose another model')
+        return segmenter
 
     @property
     def labels(self) -> LabelSet:

@@ -30,6 +30,7 @@ from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.node.run import Run
+from rgbx_seg_ros.parameters import NODE_NAME
 from rgbx_seg_ros.resources import use_fastdds_profile
 
 _WAKE_S = 1.0
@@ -63,7 +64,7 @@ class SegNode(LifecycleNode):
     def __init__(self, **node_arguments):
         # First, since a context that is shut down destroys a node that is only half made as well.
         self._run: Run | None = None
-        super().__init__('rgbx_seg', **node_arguments)
+        super().__init__(NODE_NAME, **node_arguments)
         # A signal wakes the executor first and ends the context then. One that is asleep again by
         # that time needs something else to wake it, which an idle node has not.
         self.create_timer(_WAKE_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))

@@ -13,9 +13,8 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.parameters import Parameters
+from rgbx_seg_ros.parameters import Parameters, ROS_OWN
 
-_ROS_OWN = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 _SPECS = {spec.metadata['name']: spec for spec in fields(Parameters)}
 
 
@@ -60,7 +59,7 @@ class NodeParameters:
     def read(self) -> Parameters:
         """Return the parameters as they are set; raise ParameterError for a bad or unknown one."""
         for name in self._given:
-            if name not in _SPECS and name.partition('.')[0] not in _ROS_OWN:
+            if name not in _SPECS and name.partition('.')[0] not in ROS_OWN:
                 raise ParameterError(f'parameter {unknown_name(name, _SPECS)}')
         values = {name: self._node.get_parameter(name).value for name in _SPECS}
         return Parameters.from_ros({**values, **self._refused})

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import time
 
 from rclpy.clock import Clock, ClockType
-from rgbx_seg_ros.errors import MessageError, ParameterError
+from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.health.assessor import Assessor, too_old
 from rgbx_seg_ros.health.monitor import fingerprint, Health, MODES
 from rgbx_seg_ros.health.report import NodeReport
@@ -51,7 +51,8 @@ class Run:
         self._worker = self._pipeline = self._poll_timer = self._assessor = None
         self._inputs = inputs = {}
         self._timers = []
-        self._segmenter = _open_model(parameters)
+        self._segmenter = Segmenter.from_parameters(parameters)
+        self_test(self._segmenter)
         self._rig = Rig(parameters, self._segmenter.card.x,
                         lambda modality: inputs[modality].camera_info)
         self._start_s, self._failure = time.monotonic(), ''
@@ -272,23 +273,3 @@ class Run:
             clock_jumps=self._pairer.clock_jumps, failure=self._failure,
             registration=parameters.registration_mode, drift=self._rig.drift,
             **{name: one.report(received[name]) for name, one in self._inputs.items()})
-
-
-def _open_model(parameters):
-    """Return the segmenter of the model, which has passed its self-test."""
-    segmenter = Segmenter.from_card(
-        parameters.model, parameters.engine, parameters.device, **_x_input(parameters))
-    card = segmenter.card
-    self_test(segmenter)
-    if parameters.x_kind not in ('card', card.x.kind):
-        raise ParameterError(f"parameter 'x.kind' is {parameters.x_kind!r}, but the model "
-                             f'{card.name!r} takes {card.x.kind!r}: choose another model')
-    return segmenter
-
-
-def _x_input(parameters):
-    """Return what of the card's second input the parameters replace."""
-    span = parameters.x_range if any(parameters.x_range) else None
-    if parameters.x_normalization != 'card':
-        return {'normalization': parameters.x_normalization, 'range': span}
-    return {'range': span} if span else {}

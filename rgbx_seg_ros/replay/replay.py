@@ -3,16 +3,15 @@
 """
 `rgbx-seg replay`: segment a rosbag2 offline, without ROS.
 
-Decoding, pairing and segmentation are those of the node, but nothing is superseded: every pair
-gets its mask. Frames are not collected, so memory does not grow with the bag.
+Decoding, registration and segmentation are those of the node with the same parameters, but nothing
+is superseded: every pair gets its mask. Frames are not collected, so memory does not grow with the
+bag.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
-import math
+from dataclasses import asdict
 from pathlib import Path
-import textwrap
-from typing import NamedTuple
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
@@ -28,18 +27,19 @@ from rgbx_seg_ros.bags.storage import (
     X_TOPIC,
 )
 from rgbx_seg_ros.datasets import Sample
-from rgbx_seg_ros.engines import ENGINES
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
-from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
-from rgbx_seg_ros.evaluation.metrics import Tally
-from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
-from rgbx_seg_ros.evaluation.report import Gallery, provenance, shrunk, write_report
+from rgbx_seg_ros.evaluation.report import Gallery, shrunk
 from rgbx_seg_ros.files import check_output, write_json
 from rgbx_seg_ros.frames.raw import check_x
-from rgbx_seg_ros.frames.smoothing import LimitsTracker
 from rgbx_seg_ros.health.telemetry import Window
+from rgbx_seg_ros.inference import offline
+from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
+from rgbx_seg_ros.parameters import DEFAULTS, Parameters
+from rgbx_seg_ros.registration.rig import Rig
+from rgbx_seg_ros.replay.report import Report, write_page
+from rgbx_seg_ros.replay.scorer import Masked, Scorer
 from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 from tqdm import tqdm
 
@@ -48,147 +48,34 @@ CONFIDENCE_TOPIC = '/segmentation/confidence'
 FUSED_TOPIC = '/segmentation/fused'
 PALETTE_TOPIC = '/segmentation/palette'
 
+USED = (*offline.MODEL, *offline.REGISTRATION, 'rgb.transport', 'x.transport', 'x.smoothing_s',
+        'sync.slop_ms', 'sync.x_offset_ms', 'confidence.threshold', 'label_encoding')
+"""Parameters that count; sensors that fail and frames that are late are those of a live node."""
+
 # A bag is in no hurry: an X stream that arrives half a second late still finds its RGB frames.
 _LATENESS_NS = 500_000_000
-_MOST_WAITING = 100
 _PERCENTILES = {'median': 50, 'p95': 95}
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a replay has read, made and measured."""
-
-    bag: str
-    """Path of the bag that was read."""
-    out: str
-    """Path of the bag with the masks."""
-    model: str
-    """Name of the model."""
-    device: str
-    """What ran it."""
-    topics: dict[str, str]
-    """The topics that were read: rgb, x and, where there is ground truth, label."""
-    messages: dict[str, int]
-    """Messages read, by the keys of `topics`."""
-    pairs: int
-    """Pairs, and so masks."""
-    drops: dict[str, int]
-    """Messages left out by reason: those of `pairing.DROP_REASONS`, and *_malformed."""
-    malformed: dict[str, str]
-    """What was wrong with the first malformed message, by the keys of `topics`."""
-    offset_ms: dict[str, float]
-    """Median and p95 of the stamp of X minus that of RGB, over the pairs."""
-    inference_ms: dict[str, float]
-    """Median and p95 of the time from frames to mask."""
-    scored: int
-    """Masks compared with a label."""
-    scores: dict | None
-    """IoU, recall and precision by class, mean IoU and pixel accuracy, 0..1, NaN as None."""
-    table: str
-    """The scores as a table, in percent."""
-
-    def __str__(self):
-        drops = ', '.join(f'{reason} {count}' for reason, count in sorted(self.drops.items()))
-        rows = [
-            ('RGB frames', f'{self.messages["rgb"]:6}', self.topics['rgb']),
-            ('X frames', f'{self.messages["x"]:6}', self.topics['x']),
-            ('dropped', f'{sum(self.drops.values()):6}', drops),
-            *(('', '', f'first bad {kind} message: {text}')
-              for kind, text in self.malformed.items()),
-            ('pairs', f'{self.pairs:6}', f'X minus RGB: median {self.offset_ms["median"]:.1f} ms, '
-                                         f'p95 {self.offset_ms["p95"]:.1f} ms'),
-            ('inference', f'{self.inference_ms["median"]:6.1f}',
-             f'ms median, p95 {self.inference_ms["p95"]:.1f} ms; {self.model} on {self.device}'),
-        ]
-        lines = [textwrap.fill(f'{name:10} {figure:6}  {text}', 80, subsequent_indent=' ' * 19,
-                               break_on_hyphens=False) for name, figure, text in rows]
-        if 'label' in self.topics:
-            lines += ['', f'{self.scored} masks scored against {self.topics["label"]}, percent']
-            lines += [self.table] * bool(self.scored)
-        return '\n'.join([*lines, '', f'wrote {_printable(self.out)}'])
-
-
-def _printable(path):
-    """Return a path with what is no UTF-8 in it escaped."""
-    return path.encode(errors='backslashreplace').decode()
-
-
-class _Masked(NamedTuple):
-    """A mask that waits for its label."""
-
-    mask: np.ndarray
-    confidence: np.ndarray
-    sample: Sample | None
-    """The frames, small, where the report shows them."""
-
-
-class _Scorer:
-    """Brings masks and labels of one stamp together, whichever comes first."""
-
-    def __init__(self, num_classes, gallery):
-        self.part = Part(num_classes)
-        self._gallery = gallery
-        self._waiting = {'label': {}, 'mask': {}}
-
-    @property
-    def matrix(self):
-        """The counts of all masks with a label."""
-        return self.part.tally.matrix
-
-    @property
-    def scored(self):
-        """Masks compared with a label."""
-        return int(self.part.counts[1])
-
-    def add(self, kind, time_ns, item):
-        """Take a 'label' (H, W) uint8 or a 'mask', _Masked; raise FrameError if they differ."""
-        other = self._waiting['mask' if kind == 'label' else 'label'].pop(time_ns, None)
-        if other is None:
-            waiting = self._waiting[kind]
-            waiting[time_ns] = item
-            if len(waiting) > _MOST_WAITING:
-                del waiting[next(iter(waiting))]
-            return
-        label, masked = (item, other) if kind == 'label' else (other, item)
-        if self._gallery is None:
-            self.matrix.update(label, masked.mask)
-        else:
-            of_frame = Tally(self.matrix.num_classes)
-            of_frame.update(label, masked.mask, masked.confidence)
-            self.part.tally.add(of_frame)
-            self._gallery.add(replace(masked.sample, label=label), of_frame.matrix.mean_iou(),
-                              masked.mask)
-        self.part.counts[:2] += 1
-
-    def scores(self, names):
-        """Return the scores as Report has them."""
-        if not self.scored:
-            return None
-        columns = {'iou': self.matrix.iou(), 'recall': self.matrix.recall(),
-                   'precision': self.matrix.precision()}
-        return {
-            'classes': {name: {score: _or_none(values[i]) for score, values in columns.items()}
-                        for i, name in enumerate(names)},
-            'mean_iou': _or_none(self.matrix.mean_iou()),
-            'pixel_accuracy': _or_none(self.matrix.pixel_accuracy())}
-
-
-def _or_none(score):
-    return float(score) if math.isfinite(score) else None
-
-
 class _Replay:
-    """The way of the messages from one bag to the other."""
+    """
+    The way of the messages from one bag to the other.
 
-    def __init__(self, segmenter, settings, writer, gallery, has_labels):
-        self._segmenter, self._writer, self._gallery = segmenter, writer, gallery
-        self._has_labels = has_labels
-        self._range = LimitsTracker(segmenter.x)
+    `infos` are the first CameraInfo of rgb and x, as far as the registration needs them.
+    """
+
+    def __init__(self, segmenter, parameters, settings, infos, writer, gallery, has_labels):
+        self._segmenter, self._parameters = segmenter, parameters
+        self._writer, self._gallery, self._has_labels = writer, gallery, has_labels
+        self._infos = infos
+        self.rig = Rig(parameters, segmenter.card.x, infos.get)
+        self._pipeline = Pipeline(segmenter, self.rig, parameters.x_smoothing_s,
+                                  self._refuse_pair, self._note_times)
         self._pairer = Pairer(settings)
         self._now_ns = 0
-        self._malformed = Counter()
-        self.scorer = _Scorer(len(segmenter.labels), gallery)
-        self.pairs = 0
+        self._dropped = Counter()
+        self.scorer = Scorer(len(segmenter.labels), gallery)
+        self.found = self.pairs = 0
         self.messages = Counter(rgb=0, x=0)
         self.first_errors = {}
         self.offset_ms, self.inference_ms = Window(100_000), Window(100_000)
@@ -196,7 +83,7 @@ class _Replay:
     @property
     def drops(self):
         """Messages left out, by reason."""
-        return dict(self._pairer.drops + self._malformed)
+        return dict(self._pairer.drops + self._dropped)
 
     def take(self, kind, message, now_ns):
         """Take a message of the kind 'rgb', 'x' or 'label', received at `now_ns`."""
@@ -207,18 +94,22 @@ class _Replay:
             if kind == 'label':
                 self.scorer.add(kind, time_ns, pixels)
         except (MessageError, FrameError) as error:
-            self._refuse(kind, error)
+            self._refuse(kind, error, 'malformed')
             return
-        if kind == 'rgb':
-            self._segment(self._pairer.add_rgb(time_ns, (message.header, pixels), now_ns))
-        elif kind == 'x':
-            self._segment(self._pairer.add_x(time_ns, pixels, now_ns))
+        if kind != 'label':
+            add = self._pairer.add_rgb if kind == 'rgb' else self._pairer.add_x
+            self._segment(add(time_ns, Frame(message, 0, 0, pixels), now_ns))
+
+    def take_info(self, modality, message):
+        """Take the newest CameraInfo of 'rgb' or 'x'."""
+        self._infos[modality] = message
 
     def finish(self):
         """Segment the pairs that were still open at the end of the bag."""
         self._segment(self._pairer.flush())
 
     def _decode(self, kind, message):
+        """Return the pixels: a frame that has none must not take the partner of a good one."""
         if kind == 'rgb':
             return decode_rgb(message)
         pixels = decode_x(message)
@@ -228,46 +119,60 @@ class _Replay:
                              'class ids as mono8')
         return pixels
 
-    def _refuse(self, kind, error):
-        self._malformed[f'{kind}_malformed'] += 1
+    def _refuse(self, kind, error, reason):
+        self._dropped[f'{kind}_{reason}'] += 1
         self.first_errors.setdefault(kind, str(error))
+
+    def _refuse_pair(self, modality, error, reason):
+        """Count a frame that its pair cannot use, and its partner, which is left alone."""
+        self._refuse(modality, error, reason)
+        self._dropped['x_unused' if modality == 'rgb' else 'rgb_no_partner'] += 1
+
+    def _note_times(self, inference_ms, **_):
+        self.inference_ms.add(inference_ms)
 
     def _segment(self, pairs):
         for pair in pairs:
-            header, rgb = pair.rgb
-            x_limits = self._range(pair.x, pair.x_stamp_ns)
-            result = self._segmenter(rgb, pair.x, x_limits=x_limits)
-            if not self.pairs:
-                palette = String(data=self._segmenter.labels.to_json())
-                self._writer.write(PALETTE_TOPIC, palette, self._now_ns, latched=True)
-            images = [(MASK_TOPIC, result.mask, 'mono8'),
-                      (CONFIDENCE_TOPIC, result.confidence, 'mono8')]
-            if result.fused is not None:
-                images.append((FUSED_TOPIC, result.fused, 'rgb8'))
-            for topic, pixels, encoding in images:
-                self._writer.write(topic, to_image(pixels, encoding, header, Image), self._now_ns)
+            self.found += 1
+            done = self._pipeline(Job('fusion', pair.rgb, pair.x), self._parameters)
+            if done is None:
+                continue
+            rgb, result, _ = done
             self.pairs += 1
             self.offset_ms.add(pair.offset_ns / 1e6)
-            self.inference_ms.add(result.inference_ms)
+            self._write(pair.rgb.message.header, result)
             self._score(pair, rgb, result)
+
+    def _write(self, header, result):
+        if self.pairs == 1:
+            palette = String(data=self._segmenter.labels.to_json())
+            self._writer.write(PALETTE_TOPIC, palette, self._now_ns, latched=True)
+        images = [(MASK_TOPIC, result.mask, self._parameters.label_encoding),
+                  (CONFIDENCE_TOPIC, result.confidence, 'mono8')]
+        if result.fused is not None:
+            images.append((FUSED_TOPIC, result.fused, 'rgb8'))
+        for topic, pixels, encoding in images:
+            self._writer.write(topic, to_image(pixels, encoding, header, Image), self._now_ns)
 
     def _score(self, pair, rgb, result):
         sample = None
         if self._gallery is not None:
             name = f'{pair.rgb_stamp_ns // 10 ** 9}.{pair.rgb_stamp_ns % 10 ** 9:09d}'
-            sample = shrunk(Sample(name, rgb, pair.x, None))
+            x = self.rig.place(pair.x.pixels, rgb.shape[1::-1])
+            sample = shrunk(Sample(name, rgb, x, None))
             if not self._has_labels:
                 self._gallery.add(sample, result.confidence.mean() / 255, result.mask)
         try:
             self.scorer.add('mask', pair.rgb_stamp_ns,
-                            _Masked(result.mask, result.confidence, sample))
+                            Masked(result.mask, result.confidence, sample))
         except FrameError as error:
-            self._refuse('label', error)
+            self._refuse('label', error, 'malformed')
 
 
 def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
-           x_topic: str = X_TOPIC, label_topic: str | None = None, slop_ms: float = 50.0,
-           x_offset_ms: float = 0.0, storage: str = 'mcap', page: Path | None = None) -> Report:
+           x_topic: str = X_TOPIC, label_topic: str | None = None, slop_ms: float | None = None,
+           x_offset_ms: float | None = None, storage: str = 'mcap', page: Path | None = None,
+           parameters: Parameters = DEFAULTS) -> Report:
     """
     Segment every pair of frames in `bag` and write the masks to the new bag `out`.
 
@@ -278,58 +183,52 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     holds class ids (mono8) under the stamp of the RGB frame; None takes '/ground_truth/mask' where
     it is there. Malformed messages are counted and left out. `page` is an HTML file for scores,
     times and the worst and best frames, without labels those of the lowest and highest mean
-    confidence. Raise DataError for bags that cannot be read or written, or that hold no pair.
+    confidence. Of `parameters` those of `USED` count, but for what the segmenter has been made of;
+    `slop_ms` and `x_offset_ms` take the place of theirs. Raise DataError for bags that cannot be
+    read or written, or that hold no pair.
     """
     bag = bag_path(bag)
     out = _masks_path(bag) if out is None else Path(out)
-    settings = _settings(slop_ms, x_offset_ms)
+    settings = _settings(parameters.slop_ms if slop_ms is None else slop_ms,
+                         parameters.x_offset_ms if x_offset_ms is None else x_offset_ms)
     with BagReader(bag) as reader:
-        topics = {'rgb': reader.image_topic(rgb_topic), 'x': reader.image_topic(x_topic)}
+        topics = {'rgb': reader.image_topic(rgb_topic, parameters.rgb_transport),
+                  'x': reader.image_topic(x_topic, parameters.x_transport)}
         if label_topic is not None or reader.counts.get(LABEL_TOPIC):
             topics['label'] = reader.image_topic(label_topic or LABEL_TOPIC)
         kinds = {topic: kind for kind, topic in topics.items()}
         if len(kinds) < len(topics):
             raise DataError(f'the topics {topics!r} must differ from each other')
+        info_topics = _info_topics(reader, topics, parameters)
+        # A latched CameraInfo may have been received after the first frames that it is for.
+        infos = {modality: next(reader.messages([topic]))[2]
+                 for modality, topic in info_topics.items()}
         with BagWriter(out, storage) as writer:
             labelled = 'label' in topics
             gallery = page and Gallery(segmenter.labels,
                                        'mean IoU' if labelled else 'mean confidence')
-            run = _Replay(segmenter, settings, writer, gallery, labelled)
-            total = sum(reader.counts[topic] for topic in kinds)
-            for topic, now_ns, message in tqdm(reader.messages(kinds), total=total,
-                                               unit='message', leave=False, disable=None):
-                run.take(kinds[topic], message, now_ns)
+            run = _Replay(segmenter, parameters, settings, infos, writer, gallery, labelled)
+            wanted = {*kinds, *info_topics.values()}
+            for topic, now_ns, message in tqdm(
+                    reader.messages(wanted), total=sum(map(reader.counts.get, wanted)),
+                    unit='message', leave=False, disable=None):
+                if topic in kinds:
+                    run.take(kinds[topic], message, now_ns)
+                for modality in (name for name, one in info_topics.items() if one == topic):
+                    run.take_info(modality, message)
             run.finish()
             if not run.pairs:
-                raise DataError(_why_no_pairs(reader, topics, run, slop_ms))
+                raise DataError(_why_no_pairs(reader, topics, run, settings))
     report = Report(
         bag=str(bag), out=str(out), model=segmenter.card.name, device=segmenter.engine.device,
         topics=topics, messages=dict(run.messages), pairs=run.pairs, drops=run.drops,
         malformed=run.first_errors, offset_ms=_summary(run.offset_ms),
-        inference_ms=_summary(run.inference_ms), scored=run.scorer.scored,
+        inference_ms=_summary(run.inference_ms), drift=run.rig.drift, scored=run.scorer.scored,
         scores=run.scorer.scores(segmenter.labels.names),
         table=run.scorer.matrix.table(segmenter.labels.names))
     if page:
-        _write_page(page, report, run, segmenter, gallery)
+        write_page(page, report, run.scorer.part, run.inference_ms.values(), segmenter, gallery)
     return report
-
-
-def _write_page(page, report, run, segmenter, gallery):
-    bag = Path(report.bag)
-    scores = Evaluation(segmenter.labels, PROTOCOLS['plain'], {'all': run.scorer.part}, [])
-    files = sorted(bag.iterdir()) if bag.is_dir() else [bag]
-    drops = ', '.join(f'{reason} {count}' for reason, count in sorted(report.drops.items()))
-    notes = {
-        **{name: f'{report.messages[name]} in {topic}' for name, topic in report.topics.items()},
-        'pairs': f'{report.pairs}, X minus RGB: median {report.offset_ms["median"]:.1f} ms, p95 '
-                 f'{report.offset_ms["p95"]:.1f} ms',
-        'dropped': drops or 'none',
-        **{f'first bad {kind}': text for kind, text in report.malformed.items()},
-        'masks': report.out}
-    facts = {**(scores.facts() if report.scored else {}), 'made_by': provenance(
-        segmenter, bag, (f'{file.name} {file.stat().st_size}' for file in files))}
-    write_report(page, f'{report.model} on {bag.resolve().name}', facts, segmenter.labels,
-                 gallery, run.inference_ms.values(), notes)
 
 
 def _masks_path(bag):
@@ -347,25 +246,36 @@ def _settings(slop_ms, x_offset_ms):
                            x_offset_ns=round(x_offset_ms * 1e6))
 
 
+def _info_topics(reader, topics, parameters):
+    """Return the topics of the CameraInfo that the registration needs, by modality."""
+    if parameters.registration_mode != 'extrinsics':
+        return {}
+    try:
+        return {modality: reader.info_topic(topics[modality]) for modality in ('rgb', 'x')}
+    except DataError as error:
+        raise DataError(f"registration.mode is 'extrinsics', but {error}: record them, or use the "
+                        'mode homography') from error
+
+
 def _summary(window):
     return {name: window.percentile(share) for name, share in _PERCENTILES.items()}
 
 
-def _why_no_pairs(reader, topics, run, slop_ms):
+def _why_no_pairs(reader, topics, run, settings):
     drops = ', '.join(f'{reason} {count}' for reason, count in sorted(run.drops.items()))
-    errors = [f'first bad {kind} message: {text}' for kind, text in run.first_errors.items()]
-    if not any(run.drops.get(f'{kind}_malformed') == run.messages[kind] for kind in ('rgb', 'x')):
-        errors.append(reader.why_no_pairs([topics['rgb'], topics['x']]))
+    why = [f'first bad {kind} message: {text}' for kind, text in run.first_errors.items()]
+    if not run.found and not any(run.drops.get(f'{kind}_malformed') == run.messages[kind]
+                                 for kind in ('rgb', 'x')):
+        why.append(reader.why_no_pairs([topics['rgb'], topics['x']]))
     return (f'{str(reader.path)!r} holds no pair: {run.messages["rgb"]} frames in '
-            f'{topics["rgb"]}, {run.messages["x"]} in {topics["x"]}, slop {slop_ms:g} ms, '
-            f'dropped: {drops or "none"}; {"; ".join(errors)}')
+            f'{topics["rgb"]}, {run.messages["x"]} in {topics["x"]}, slop '
+            f'{settings.slop_ns / 1e6:g} ms, dropped: {drops or "none"}; {"; ".join(why)}')
 
 
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument('bag', type=Path, help='folder of the bag, or an .mcap or .db3 file')
-    parser.add_argument('--model', required=True, metavar='CARD',
-                        help='a card, or the name of one')
+    offline.add_arguments(parser)
     parser.add_argument('-o', '--out', type=Path, metavar='BAG',
                         help='new bag for the masks (default: name of the bag with _masks)')
     parser.add_argument('--rgb-topic', default=RGB_TOPIC, metavar='TOPIC',
@@ -375,13 +285,10 @@ def add_arguments(parser):
     parser.add_argument('--label-topic', metavar='TOPIC',
                         help='class ids under the stamp of the colour frame, to score the masks '
                              f'(default: {LABEL_TOPIC} where the bag has it)')
-    parser.add_argument('--slop-ms', type=float, default=50.0, metavar='MS',
+    parser.add_argument('--slop-ms', type=float, metavar='MS',
                         help='longest time between the frames of a pair (default: 50)')
-    parser.add_argument('--x-offset-ms', type=float, default=0.0, metavar='MS',
+    parser.add_argument('--x-offset-ms', type=float, metavar='MS',
                         help='added to the stamps of X before they are compared (default: 0)')
-    parser.add_argument('--engine', choices=ENGINES, metavar='NAME', default='torch',
-                        help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--storage', choices=STORAGES, default='mcap',
                         help='kind of file of the new bag (default: mcap)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
@@ -394,10 +301,14 @@ def main(args):
     bag = bag_path(args.bag)
     for path in filter(None, (args.json, args.report)):
         check_output(path, bag.iterdir() if bag.is_dir() else [bag])
-    keep_freed_memory()
-    segmenter = Segmenter.from_card(args.model, args.engine, args.device)
+    parameters, remark = offline.given(args, USED)
+    if remark:
+        warnings.warn(remark, stacklevel=2)
+    if parameters.tune_allocator:
+        keep_freed_memory()
+    segmenter = Segmenter.from_parameters(parameters)
     report = replay(bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
-                    args.slop_ms, args.x_offset_ms, args.storage, args.report)
+                    args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters)
     print(report)
     if args.json:
         facts = asdict(report)

@@ -10,6 +10,7 @@ import pytest
 from rgbx_seg_ros.bags.storage import (
     BagReader,
     BagWriter,
+    CameraInfo,
     compressed_message,
     CompressedImage,
     Image,
@@ -23,6 +24,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 from support.bag_files import (
+    camera_info_message,
     change_metadata,
     data_file,
     metadata,
@@ -266,7 +268,8 @@ def write_topics(path, topics):
         for topic, (kind, count) in topics.items():
             connection = writer.add_connection(topic, kind.__msgtype__, typestore=TYPES)
             message = {Image: image_message(RGB, 'rgb8', 1, ''), String: String(data=''),
-                       CompressedImage: compressed_message(b'', 'png', 1, '')}[kind]
+                       CompressedImage: compressed_message(b'', 'png', 1, ''),
+                       CameraInfo: None}[kind]
             for _ in range(count):
                 writer.write(connection, 1, TYPES.serialize_cdr(message, kind.__msgtype__))
     return path
@@ -290,6 +293,40 @@ def test_the_transport_that_has_messages_stands_in_for_a_raw_topic_that_has_none
             '/g/compressed']
         with pytest.raises(DataError, match="'/c' holds std_msgs/msg/String"):
             bag.image_topic('/c')
+
+
+def test_a_transport_that_is_asked_for_comes_first(tmp_path):
+    """Its pixels are those that a live node would have got, JPEG and all."""
+    bag = write_topics(tmp_path / 'bag', {
+        '/a': (Image, 1), '/a/compressed': (CompressedImage, 1),
+        '/b': (Image, 1), '/b/compressed': (CompressedImage, 0),
+        '/c': (Image, 1), '/c/compressed': (CompressedImage, 1),
+        '/c/compressedDepth': (CompressedImage, 1)})
+    with BagReader(bag) as bag:
+        assert [bag.image_topic(name, 'compressed') for name in ('/a', '/a/compressed', '/b')] == [
+            '/a/compressed', '/a/compressed', '/b']
+        assert bag.image_topic('/c', 'compressedDepth') == '/c/compressedDepth'
+        assert bag.image_topic('/a') == bag.image_topic('/a', 'compressedDepth') == '/a'
+
+
+def test_the_camera_info_of_a_topic_stands_in_its_namespace(tmp_path):
+    info = camera_info_message(64, 48, 60.0)
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.write('/front/left/camera_info', info, 3)
+        bag.write('/text/camera_info', String(data=''), 4)
+    with BagReader(tmp_path / 'bag') as bag:
+        for topic in ('image', 'image_raw', 'image/compressed', 'image/compressedDepth'):
+            assert bag.info_topic(f'/front/left/{topic}') == '/front/left/camera_info'
+        [(_, _, found)] = bag.messages(['/front/left/camera_info'])
+        assert (found.width, found.height, *found.k[:3]) == (64, 48, 60, 0, 31.5)
+        for topic in ('/x/image', '/text/image', '/image'):
+            with pytest.raises(DataError, match=f"which belongs to '{topic}'; there are some in "
+                                                '/front/left/camera_info'):
+                bag.info_topic(topic)
+    with BagReader(write_topics(tmp_path / 'none', {
+            '/x/camera_info': (CameraInfo, 0)})) as bag, pytest.raises(
+                DataError, match="CameraInfo in '/x/camera_info', .* some in no topic"):
+        bag.info_topic('/x/image')
 
 
 def test_why_there_are_no_pairs_is_told_by_what_was_recorded(tmp_path):

@@ -17,7 +17,8 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card, Window
 from rgbx_seg_ros.datasets import DATASETS, FolderDataset, open_dataset
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.evaluation.evaluate import BOX_FOUND, BoxScore, evaluate, lights, without_borders
+from rgbx_seg_ros.evaluation.evaluate import BOX_FOUND, BoxScore, evaluate, lights
+from rgbx_seg_ros.evaluation.presentation import without_borders
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery
 from rgbx_seg_ros.inference.segmenter import Segmenter
@@ -228,7 +229,7 @@ def test_the_engine_is_ready_before_the_first_score(data, tiny_card, command, mo
     """One that gets ready in the background would make some masks as it does not later on."""
     done = []
     real = Segmenter.__call__
-    monkeypatch.setattr(Segmenter, 'settle', lambda self, rgb, x: done.append(
+    monkeypatch.setattr(Segmenter, 'settle', lambda self, rgb, x: not done.append(
         ('settle', rgb.shape, x.shape)))
     monkeypatch.setattr(Segmenter, '__call__', lambda self, *arguments: (
         done.append('frame'), real(self, *arguments))[1])

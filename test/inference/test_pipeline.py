@@ -173,6 +173,14 @@ def test_a_frame_that_cannot_be_decoded_is_refused_under_its_name(bench, modalit
     assert not bench.asked and not bench.times
 
 
+def test_what_somebody_has_decoded_before_is_not_decoded_again(bench):
+    bench = bench()
+    frames = (Frame(message(one), 0, 0, 255 - one) for one in (RGB, X))
+    rgb, *_ = bench.pipeline(Job('fusion', *frames), bench.parameters)
+    np.testing.assert_array_equal(rgb, 255 - RGB)
+    np.testing.assert_array_equal(bench.asked[0][1], 255 - X)
+
+
 def test_x_that_cannot_be_brought_onto_rgb_is_refused(bench):
     bench = bench(**SHIFTED)
     assert bench('fusion', RGB, X[:20]) is None

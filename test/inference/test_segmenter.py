@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one object that everything uses: raw pairs in, masks out, wrong input told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import list_cards, load_card
-from rgbx_seg_ros.errors import CardError, FrameError
-from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.errors import CardError, FrameError, ParameterError
+from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.networks import NETWORKS
+from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.sensors import Sensors
 from support.stand_ins import engine_of, StandIn
 from support.trials import TRIALS
@@ -50,6 +53,32 @@ def test_a_rig_may_say_what_becomes_0_and_1_of_its_frames(tiny_card, frames, mon
     assert opened == [segmenter.card] == [load_card(tiny_card)]
     with pytest.raises(CardError, match='x.range is None'):
         Segmenter.from_card(tiny_card, normalization='fixed')
+
+
+def test_the_parameters_of_a_node_open_its_model(tiny_card, frames, monkeypatch):
+    opened, asked = [], []
+
+    def open_engine(name, card, device):
+        opened.append((name, card.name, device))
+        return engine_of(lambda rgb, x, limits, sensors: asked.append(limits) or (x, x))
+
+    monkeypatch.setattr('rgbx_seg_ros.engines.open_engine', open_engine)
+    parameters = Parameters(model=str(tiny_card), engine='onnx', device='cuda:1',
+                            x_normalization='fixed', x_range=(7.0, 9.0), x_kind='thermal')
+    Segmenter.from_parameters(parameters)(*frames)
+    assert (opened, asked) == ([('onnx', 'tiny', 'cuda:1')], [(7.0, 9.0)])
+    with pytest.raises(ParameterError, match="'x.kind' is 'depth', but the model 'tiny' takes "
+                                             "'thermal': choose another model"):
+        Segmenter.from_parameters(replace(parameters, x_kind='depth'))
+
+
+def test_where_the_network_is_not_sure_the_mask_may_be_left_open():
+    mask, confidence = np.zeros((1, 4), np.uint8), np.uint8([[0, 152, 153, 255]])
+    result = Segmentation(mask, confidence, None, 1.0, 2.0)
+    assert result.where_sure(0.0) is result
+    open_ = result.where_sure(0.6)
+    assert open_.mask.tolist() == [[255, 255, 0, 0]] and not mask.any()
+    assert open_.mask.dtype == np.uint8 and open_.confidence is confidence
 
 
 def test_the_same_pair_gives_the_same_mask_also_from_another_segmenter(

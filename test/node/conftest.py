@@ -60,7 +60,7 @@ def warnings(capfd):
 @pytest.fixture
 def make_node(stage, engine, tiny_card):
     """
-    Give a function that makes a node with the parameters given.
+    Give a function that makes a node with the parameters given, or those of a file.
 
     It spins on a thread of its own, or not at all, and is started unless told otherwise.
     """
@@ -68,11 +68,12 @@ def make_node(stage, engine, tiny_card):
     from rgbx_seg_ros.node.node import SegNode
     nodes = []
 
-    def make(start=True, spins=True, **parameters):
+    def make(start=True, spins=True, file=None, **parameters):
         # The frames of these tests come now and then, are all the same and of few colours.
         parameters = {'model': str(tiny_card), 'health__dead_ms': 600_000.0,
                       'health__frozen_ms': 0.0, 'health__saturated_share': 1.0, **parameters}
-        node = SegNode(context=stage.context, parameter_overrides=[
+        files = ['--ros-args', '--params-file', str(file)] if file else None
+        node = SegNode(context=stage.context, cli_args=files, parameter_overrides=[
             Parameter(name.replace('__', '.'), value=value)
             for name, value in parameters.items()])
         nodes.append(node)

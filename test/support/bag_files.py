@@ -6,7 +6,7 @@ import shutil
 import struct
 
 import numpy as np
-from rgbx_seg_ros.bags.storage import BagReader, BagWriter, Image, image_message
+from rgbx_seg_ros.bags.storage import BagReader, BagWriter, CameraInfo, Image, image_message
 from rosbags.rosbag2 import CompressionFormat, Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 import yaml
@@ -51,6 +51,18 @@ def change_metadata(bag, **changes):
              if value is not None}
     (bag / 'metadata.yaml').write_text(yaml.safe_dump({'rosbag2_bagfile_information': facts}))
     return bag
+
+
+def camera_info_message(width, height, fx, time_ns=START_NS):
+    """Return the sensor_msgs/CameraInfo of a camera without distortion, for a bag."""
+    k = np.array([fx, 0, (width - 1) / 2, 0, fx, (height - 1) / 2, 0, 0, 1.0])
+    header = image_message(X, 'mono16', time_ns, 'camera').header
+    roi = TYPES.types['sensor_msgs/msg/RegionOfInterest'](
+        x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return CameraInfo(
+        header=header, height=height, width=width, distortion_model='plumb_bob', d=np.zeros(5),
+        k=k, r=np.eye(3).ravel(), p=np.insert(k, [3, 6, 9], 0.0), binning_x=0, binning_y=0,
+        roi=roi)
 
 
 def split_bag(path, storage='mcap', latched=(False, False)):

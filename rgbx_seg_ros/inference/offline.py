@@ -1,0 +1,54 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters where there is no node: from its files and from the command line."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rgbx_seg_ros.engines import ENGINES
+from rgbx_seg_ros.errors import ParameterError
+from rgbx_seg_ros.parameters import Parameters, read_parameters
+
+MODEL = ('model', 'engine', 'device', 'x.kind', 'x.normalization', 'x.range', 'tune_allocator')
+REGISTRATION = tuple(f'registration.{name}' for name in (
+    'mode', 'homography', 'x_size', 'rgb_size', 'translation', 'rotation', 'depth_m', 'rectified'))
+
+
+class Given(NamedTuple):
+    """What a user has given."""
+
+    parameters: Parameters
+    remark: str
+    """Which values of the files count for nothing here; empty for none."""
+
+
+def add_arguments(parser) -> None:
+    """Declare the arguments that `given` reads."""
+    parser.add_argument('--params-file', type=Path, metavar='FILE', action='append', default=[],
+                        help='parameter file of the node, so that X is scaled and laid on RGB as '
+                             'there; may be given again, and the last one counts, but options '
+                             'count more')
+    parser.add_argument('--model', metavar='CARD',
+                        help='a card, or the name of one; needed unless a file names one')
+    parser.add_argument('--engine', choices=ENGINES, metavar='NAME',
+                        help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
+    parser.add_argument('--device', help='auto, cpu, cuda or cuda:N (default: auto)')
+
+
+def given(args, used: tuple[str, ...]) -> Given:
+    """
+    Return the parameters that the command line and its files give, of which `used` count.
+
+    Raise ParameterError for a file as `read_parameters` does, and where no model is named.
+    """
+    values = {}
+    for path in args.params_file:
+        values.update(read_parameters(path))
+    unused = sorted(values.keys() - set(used))
+    values.update({name: getattr(args, name) for name in ('model', 'engine', 'device')
+                   if getattr(args, name) is not None})
+    if 'model' not in values:
+        raise ParameterError('no model is named: give --model CARD, or a --params-file with '
+                             "'model'")
+    remark = f'of the parameter files these count for nothing here: {", ".join(unused)}'
+    return Given(Parameters.from_ros(values), remark if unused else '')

@@ -1,0 +1,92 @@
+# Copyright 2026 rgbx_seg_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay tells: on the terminal, in JSON and on a page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+import textwrap
+
+from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
+from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
+from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
+from rgbx_seg_ros.inference.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replay has read, made and measured."""
+
+    bag: str
+    """Path of the bag that was read."""
+    out: str
+    """Path of the bag with the masks."""
+    model: str
+    """Name of the model."""
+    device: str
+    """What ran it."""
+    topics: dict[str, str]
+    """The topics that were read: rgb, x and, where there is ground truth, label."""
+    messages: dict[str, int]
+    """Messages read, by the keys of `topics`."""
+    pairs: int
+    """Pairs, and so masks."""
+    drops: dict[str, int]
+    """
+    Messages left out by reason: those of `pairing.DROP_REASONS`, *_malformed and x_unregistered.
+    """
+    malformed: dict[str, str]
+    """What was wrong with the first malformed message, by the keys of `topics`."""
+    offset_ms: dict[str, float]
+    """Median and p95 of the stamp of X minus that of RGB, over the pairs."""
+    inference_ms: dict[str, float]
+    """Median and p95 of the time from frames to mask."""
+    drift: str
+    """What is wrong with where X lies on RGB at the end of the bag; empty if nothing is."""
+    scored: int
+    """Masks compared with a label."""
+    scores: dict | None
+    """IoU, recall and precision by class, mean IoU and pixel accuracy, 0..1, NaN as None."""
+    table: str
+    """The scores as a table, in percent."""
+
+    def __str__(self):
+        drops = ', '.join(f'{reason} {count}' for reason, count in sorted(self.drops.items()))
+        rows = [
+            ('RGB frames', f'{self.messages["rgb"]:6}', self.topics['rgb']),
+            ('X frames', f'{self.messages["x"]:6}', self.topics['x']),
+            ('dropped', f'{sum(self.drops.values()):6}', drops),
+            *(('', '', f'first bad {kind} message: {text}')
+              for kind, text in self.malformed.items()),
+            ('pairs', f'{self.pairs:6}', f'X minus RGB: median {self.offset_ms["median"]:.1f} ms, '
+                                         f'p95 {self.offset_ms["p95"]:.1f} ms'),
+            ('inference', f'{self.inference_ms["median"]:6.1f}',
+             f'ms median, p95 {self.inference_ms["p95"]:.1f} ms; {self.model} on {self.device}'),
+            *([('drift', '', self.drift)] * bool(self.drift)),
+        ]
+        lines = [textwrap.fill(f'{name:10} {figure:6}  {text}', 80, subsequent_indent=' ' * 19,
+                               break_on_hyphens=False) for name, figure, text in rows]
+        if 'label' in self.topics:
+            lines += ['', f'{self.scored} masks scored against {self.topics["label"]}, percent']
+            lines += [self.table] * bool(self.scored)
+        return '\n'.join([*lines, '', f'wrote {self.out}'])
+
+
+def write_page(page: Path, report: Report, part: Part, inference_ms, segmenter: Segmenter,
+               gallery: Gallery) -> None:
+    """Write the page of a replay whose scores are `part`, its times `inference_ms`."""
+    bag = Path(report.bag)
+    scores = Evaluation(segmenter.labels, PROTOCOLS['plain'], {'all': part}, [])
+    files = sorted(bag.iterdir()) if bag.is_dir() else [bag]
+    drops = ', '.join(f'{reason} {count}' for reason, count in sorted(report.drops.items()))
+    notes = {
+        **{name: f'{report.messages[name]} in {topic}' for name, topic in report.topics.items()},
+        'pairs': f'{report.pairs}, X minus RGB: median {report.offset_ms["median"]:.1f} ms, p95 '
+                 f'{report.offset_ms["p95"]:.1f} ms',
+        'dropped': drops or 'none',
+        **{f'first bad {kind}': text for kind, text in report.malformed.items()},
+        **({'drift': report.drift} if report.drift else {}),
+        'masks': report.out}
+    facts = {**(scores.facts() if report.scored else {}), 'made_by': provenance(
+        segmenter, bag, (f'{file.name} {file.stat().st_size}' for file in files))}
+    write_report(page, f'{report.model} on {bag.resolve().name}', facts, segmenter.labels,
+                 gallery, inference_ms, notes)
