@@ -206,6 +206,12 @@ def test_a_small_picture_in_a_large_tile_is_refused_before_it_is_decoded(monkeyp
         decode(tiff(GREY, _322=32752, _323=32752), PIXELS)
 
 
+def test_pixels_of_another_size_than_announced_are_refused():
+    """As of a TIFF that cv2 turns, unasked."""
+    with pytest.raises(PictureError, match='cannot decode the 11 x 7 pixels'):
+        decode(turned('.tif', GREY), PIXELS)
+
+
 def test_an_exception_of_cv2_is_told_as_one_line(monkeypatch):
     def out_of_memory(*_):
         raise cv2.error('Insufficient\nmemory')

@@ -297,6 +297,18 @@ def test_mfnet_is_read_from_folders_of_its_own_too(tree, tmp_path):
             assert np.array_equal(sample.rgb, expected['test'][sample.name].rgb)
 
 
+@pytest.mark.parametrize('name', ['mfnet', 'nyuv2'])
+def test_lists_may_come_from_windows_and_name_frames_with_spaces(name, tree):
+    root, expected = tree(name)
+    split = first_split(name)
+    for path in [*root.glob('*/*.png')]:
+        path.rename(path.with_stem(f'day {path.stem}'))
+    path = root / f'{split}.txt'
+    path.write_text(''.join(f'day {one}.png \r\n' for one in expected[split]),
+                    encoding='utf-8-sig')
+    assert open_dataset(name, root, split).names == [f'day {one}' for one in expected[split]]
+
+
 def test_mfnet_without_its_fourth_channel_is_refused(tree):
     root, expected = tree('mfnet')
     write(root / 'images' / '00003D.png', expected['val']['00003D'].rgb)

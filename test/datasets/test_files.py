@@ -129,7 +129,8 @@ def test_a_list_may_hold_names_or_paths(tmp_path, text, encoding):
     'street 1\nstreet\nstreet 10', 'street 1.png\nstreet.png\nstreet 10.png',
     'RGB/street 1.png Label/street 1.png\nRGB/street.png Label/street.png\n'
     'RGB/street 10.png\tLabel/x.png', 'my data/street 1.png\nmy data/street.png\n'
-    'my data/street 10.png 7'])
+    'my data/street 10.png 7', 'RGB/street 1.png Label/street.png\n'
+    'RGB/street.png Label/street 10.png\nRGB/street 10.png Label/street 1.png'])
 def test_a_name_may_have_spaces(tmp_path, text):
     (tmp_path / 'train.txt').write_text(text)
     names = ['street 1', 'street', 'street 10']
