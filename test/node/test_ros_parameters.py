@@ -23,7 +23,7 @@ def good(spec):
     """Return a value that is allowed and not the default, nor at odds with other defaults."""
     if spec.metadata['allowed']:
         return next(word for word in spec.metadata['allowed'] if word != spec.default)
-    return spec.default * 0.75 or min(1.0, spec.metadata['high'])
+    return type(spec.default)(spec.default * 0.75) or min(1.0, spec.metadata['high'])
 
 
 def change(node, **values):
