@@ -201,7 +201,8 @@ def shallow(monkeypatch):
     monkeypatch.setattr(resnet, 'STAGES', tuple((1, *rest) for _, *rest in resnet.STAGES))
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.long] if name == 'mddg' else []) for name in NETWORKS])
 def test_every_network_can_be_exported(name, shallow, tmp_path):
     network = build(name, 4, **SMALL[name])
     network.load_state_dict({
