@@ -11,7 +11,7 @@ from rgbx_seg_ros.engines.base import Engine
 from rgbx_seg_ros.engines.cuda_graph import CudaGraph
 from rgbx_seg_ros.engines.graph import SegmentationGraph, to_batch
 from rgbx_seg_ros.errors import CardError, EngineError, WeightsError
-from rgbx_seg_ros.networks import build
+from rgbx_seg_ros.networks import build, Network
 from rgbx_seg_ros.networks.folding import fold
 from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.weights.checkpoint import load_into, load_weights, sha256
@@ -33,11 +33,7 @@ class TorchEngine(Engine):
     def __init__(self, card: Card, device: str = 'auto'):
         self._device = find_device(device)
         self._type = self._find_type()
-        network = build(card.network, len(card.classes), **card.network_args)
-        if len(card.x.mean) != network.X_CHANNELS:
-            raise CardError(
-                f'card {card.name!r}: x.mean has {len(card.x.mean)} values, the network '
-                f'{card.network!r} takes {network.X_CHANNELS} channels of X')
+        network = network_of(card)
         if card.weights:
             load_into(network, _card_weights(card), card.weights_path)
         network = self._optimized(network.eval())
@@ -117,6 +113,16 @@ class TorchEngine(Engine):
     def _find_type(self):
         """Return the type of the large products."""
         return torch.float16 if self._device.type == 'cuda' else torch.float32
+
+
+def network_of(card: Card) -> Network:
+    """Return the network of a card; raise CardError where they disagree on the channels of X."""
+    network = build(card.network, len(card.classes), **card.network_args)
+    if len(card.x.mean) != network.X_CHANNELS:
+        raise CardError(
+            f'card {card.name!r}: x.mean has {len(card.x.mean)} values, the network '
+            f'{card.network!r} takes {network.X_CHANNELS} channels of X')
+    return network
 
 
 class TorchBFloat16Engine(TorchEngine):

@@ -11,8 +11,8 @@ from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import PairedDataset
 from rgbx_seg_ros.datasets.survey import label_counts, Survey, x_form
 from rgbx_seg_ros.distributed import Processes
+from rgbx_seg_ros.engines.torch_engine import network_of
 from rgbx_seg_ros.errors import DataError, FrameError
-from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.training.augment import Augment
 from rgbx_seg_ros.training.config import TrainConfig
 from rgbx_seg_ros.training.data import check_label, limits_of, Plan
@@ -32,7 +32,7 @@ def check_step(config: TrainConfig, card: Card, plan: Plan) -> None:
     count = plan.processes.count
     samples = plan.share * (count if config.sync_batch_norm else 1)
     with torch.device('meta'):
-        network = build(card.network, len(card.classes), **card.network_args)
+        network = network_of(card)
         objective = Objective(network, config.loss, len(card.classes)).train()
         inputs = (torch.empty(samples, 3, *crop), torch.empty(samples, network.X_CHANNELS, *crop),
                   torch.empty(samples, *crop, dtype=torch.int64),

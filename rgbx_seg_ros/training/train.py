@@ -20,9 +20,8 @@ from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import open_dataset
 from rgbx_seg_ros.distributed import joined
 from rgbx_seg_ros.engines.graph import Normalize
-from rgbx_seg_ros.engines.torch_engine import find_device
+from rgbx_seg_ros.engines.torch_engine import find_device, network_of
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.training.checks import check_step, look_at
 from rgbx_seg_ros.training.config import (
     CHOICES,
@@ -129,7 +128,7 @@ class _Run:
         self.processes = plan.processes
         self.step, self.epoch_loss, self.best = 0, 0.0, None
         device = self.device = self.processes.device
-        network = build(card.network, len(card.classes), **card.network_args)
+        network = network_of(card)
         if weights is not None:
             start_from(network, weights)
         self.objective = Objective(network, config.loss, len(card.classes)).to(

@@ -12,7 +12,7 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.distributed import Processes
-from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.networks import build, NETWORKS
 from rgbx_seg_ros.training import train as module
 from rgbx_seg_ros.training.augment import Augment
@@ -64,6 +64,12 @@ def test_a_part_of_which_batch_normalisation_sees_one_value_is_told(write_card, 
 def test_a_crop_that_the_network_does_not_take_is_told(write_card):
     path = next(path for path in COMPARED if path.stem == 'potholes_mddg')
     with pytest.raises(DataError, match=r'augment.crop is \[64, 96\]: .*this network takes a hei'):
+        check(load_card(path), config(augment=Augment((64, 96))))
+
+
+def test_a_card_that_disagrees_with_its_network_on_the_channels_of_x_is_told(write_card):
+    path = write_card(x={'kind': 'thermal', 'mean': [0.5], 'std': [0.2]})
+    with pytest.raises(CardError, match='x.mean has 1 values, the network .* takes 3 channels'):
         check(load_card(path), config(augment=Augment((64, 96))))
 
 
