@@ -11,7 +11,7 @@ from rgbx_seg_ros.bags.storage import compressed_message, image_message
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import FrameError
 from rgbx_seg_ros.inference.pipeline import Frame, Grid, Job, Pipeline
-from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.sensors import Sensors
@@ -226,3 +226,16 @@ def test_the_frame_of_a_job_is_that_of_rgb_where_there_is_one():
     rgb, x = Frame('rgb', 0, 0), Frame('x', 0, 0)
     assert Job('fusion', rgb, x).frame is rgb
     assert Job('x_only', None, x).frame is x
+
+
+def test_times_are_told_of_each_stage(bench, monkeypatch):
+    mask = np.zeros((48, 64), np.uint8)
+    told = {}
+    bench = bench()
+    monkeypatch.setattr(bench.pipeline, '_segmenter', lambda *_: Segmentation(
+        mask, mask, None, prepare_ms=60_000.0, inference_ms=7.0))
+    monkeypatch.setattr(bench.pipeline, '_timed', lambda **values: told.update(values))
+    assert bench('fusion', RGB, X)
+    assert 60_000.0 < told['prepare_ms'] < 120_000.0, 'decoding, and what the segmenter prepares'
+    assert told['inference_ms'] == 7.0
+    assert 0 < told['post_ms'] < 60_000.0

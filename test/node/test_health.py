@@ -119,6 +119,15 @@ def test_by_default_nothing_is_published_while_a_sensor_has_failed(
     assert segments(stage)
 
 
+def test_that_both_are_gone_is_noticed_without_a_message(stage, make_node, cameras, warnings):
+    make_node(degraded__policy='unlabeled', **QUICK)
+    stage.listen(Image, 'segmentation/mask')
+    pair = cameras()
+    stage.wait(lambda: segments(stage))
+    pair.rgb = pair.x = 'cut'
+    stage.wait(lambda: any('rgb is dead, x is dead' in line for line in warnings()))
+
+
 def test_with_empty_masks_every_pixel_is_unlabeled(stage, make_node, cameras):
     make_node(degraded__policy='unlabeled', **QUICK)
     stage.listen(Image, 'segmentation/mask')

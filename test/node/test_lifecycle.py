@@ -283,6 +283,28 @@ def test_an_activate_that_is_refused_leaves_the_node_as_configured(
     walk(node, 'activate')
 
 
+@pytest.mark.parametrize('step', ['start the worker', 'subscribe to topic 3'])
+def test_a_start_that_comes_half_the_way_is_none(make_node, monkeypatch, warnings, step):
+    """The process ends then, with 2, unless somebody else leads the node through its states."""
+    node = make_node(start=False, spins=False)
+    with failing(node, monkeypatch, *IN_ACTIVATE[step]):
+        assert node.start() is False
+    assert node.start() is True
+
+
+@pytest.mark.parametrize('transitions', [
+    ('configure',), ('configure', 'activate'), ('configure', 'activate', 'deactivate')])
+def test_a_node_that_is_destroyed_leaves_no_thread_and_no_model(
+        make_node, engines_alive, transitions):
+    node = make_node(start=False, spins=False)
+    before = threading.active_count()
+    walk(node, *transitions)
+    node.destroy_node()
+    assert threading.active_count() == before
+    gc.collect()
+    assert not engines_alive
+
+
 # ---------------------------------------------------------------- memory
 
 

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.cards.card import load_card  # noqa: E402
 from rgbx_seg_ros.cards.labels import LabelSet  # noqa: E402
+from rgbx_seg_ros.inference.segmenter import Segmentation  # noqa: E402
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns  # noqa: E402
 from rgbx_seg_ros.node.outputs import label_info  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
@@ -164,3 +165,21 @@ def test_pictures_go_out_no_more_often_than_their_rate_allows(stage, make_node):
         stage.send(RGB, X, stage.stamp())
         stage.wait(lambda n=number: len(stage.received['segmentation/mask']) == n)
     assert len(stage.received['segmentation/overlay']) <= 2 + (time.monotonic() - started)
+
+
+@pytest.mark.parametrize(('period_ms', 'shown'), [(100, 50), (104, 50), (48, 25), (20, 11)])
+def test_at_their_rate_pictures_go_out_however_unsteady_and_beyond_it_as_many_as_it_allows(
+        stage, make_node, monkeypatch, period_ms, shown):
+    """Frames of a camera at that very rate come a little early and a little late."""
+    from rgbx_seg_ros.node import outputs
+    node = make_node(spins=False)
+    made, now_ms = [], [1e6]
+    monkeypatch.setattr(outputs, 'time', SimpleNamespace(monotonic=lambda: now_ms[0] / 1e3))
+    monkeypatch.setattr(outputs.Outputs, '_wanted', lambda self, name: name == 'overlay')
+    monkeypatch.setattr(LabelSet, 'overlay', lambda self, rgb, *_: made.append(1) or rgb)
+    mask = np.zeros((48, 64), np.uint8)
+    result = Segmentation(mask, mask, None, 0.0, 0.0)
+    for number in range(50):
+        now_ms[0] = 1e6 + number * period_ms + (2 if number % 2 else -2)
+        node._run._outputs.publish_rest(result, RGB, header(7, ''), None, 0.5, 10.0)
+    assert len(made) == shown

@@ -97,6 +97,7 @@ def test_while_nothing_is_published_frames_go_on_to_pair(stage, node):
     node = node(health__recovery_ms=0.0)
     start = stage.stamp()
     pair(node, start)
+    masks(stage, 1)
     take(node, 'rgb', RGB, start + 500 * MS)
     take(node, 'x', BLACK[..., 0], start + 500 * MS)
     run_ = node._run
@@ -175,6 +176,8 @@ def test_the_mask_in_work_is_published_before_the_node_is_inactive(stage, node, 
     walk(node, 'deactivate')
     assert masks(stage, 1) == [(sent, 'rgb')]
     stage.wait(lambda: stage.received['segmentation/camera_info'])
+    assert stage.received['segmentation/camera_info'][0][0].header == header(sent, 'rgb')
+    assert info == CameraInfo(distortion_model='rgb'), 'the message of the camera was changed'
     assert node._run._telemetry.counts()['masks'] == 1
 
 
@@ -237,3 +240,15 @@ def test_a_mask_that_the_middleware_does_not_take_is_counted_and_told(
     assert node._run._report().failure == 'cannot publish: cannot publish data'
     assert any('cannot publish data' in line for line in warnings())
     assert 'masks' not in node._run._telemetry.counts()
+
+
+def test_after_a_refused_pair_the_next_one_is_served(stage, node, engine):
+    node = node()
+    engine.failure = FrameError('x is odd')
+    start = stage.stamp()
+    pair(node, start)
+    stage.wait(lambda: node._run._telemetry.counts().get('x_malformed'))
+    assert node._run._report().x.refusal == 'x is odd'
+    engine.failure = None
+    pair(node, start + 1000 * MS)
+    assert masks(stage, 1) == [(start + 1000 * MS, 'rgb')]
