@@ -279,22 +279,25 @@ def read_parameters(path: Path) -> dict:
     """
     Return the values by ROS name that a parameter file of ROS 2 has for the node.
 
-    They stand under /** or another wildcard, or under the name of the node in any namespace, which
-    counts more. What other nodes are told is passed over, and what every node has. Raise
-    ParameterError for a file without values for the node, an unknown name or a value that is bad
-    by itself.
+    They stand under /** or another wildcard, or under the name of the node in any namespace; the
+    last one counts. What other nodes are told is passed over, and what every node has. Raise
+    ParameterError for a file without values for the node or with those of several, for an unknown
+    name and for a value that is bad by itself.
     """
     sections = list(_sections(read_yaml(path, ParameterError), ''))
-    by_rank = [[content for name, content in sections if name.rpartition('/')[2] in names]
-               for names in (('*', '**'), (NODE_NAME,))]
-    found = sum(by_rank, [])
-    if not found:
+    own = [(name, content) for name, content in sections
+           if name.rpartition('/')[2] in ('*', '**', NODE_NAME)]
+    if not own:
         held = ', '.join(repr(name) for name, _ in sections) or 'nothing'
         raise ParameterError(f"{str(path)!r} has no parameters for '/**' or {NODE_NAME!r}, each "
                              f"with 'ros__parameters' below; it has some for {held}")
+    nodes = sorted({name for name, _ in own if '*' not in name})
+    if len(nodes) > 1:
+        raise ParameterError(f'{str(path)!r} has parameters for several nodes, '
+                             f'{", ".join(map(repr, nodes))}: leave those of one')
     values = {}
     try:
-        for content in found:
+        for _, content in own:
             values.update(_leaves(content, ''))
         values = {name: value for name, value in values.items()
                   if name.partition('.')[0] not in ROS_OWN}

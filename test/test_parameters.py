@@ -184,6 +184,7 @@ def test_parameters_stand_under_a_wildcard_or_the_name_of_the_node_with_dots_or_
             x_size: [1e2, 80]
             depth_m: 2e1
         use_sim_time: true
+        qos_overrides: {{/tf: {{subscription: {{depth: 3}}}}}}
         qos_overrides./tf.reliability: reliable
 """))
     assert values == {
@@ -192,14 +193,36 @@ def test_parameters_stand_under_a_wildcard_or_the_name_of_the_node_with_dots_or_
         'registration.depth_m': 20.0}
 
 
-def test_what_the_node_is_told_by_its_name_counts_more_and_others_are_passed_over(write):
-    """Wherever it stands, as in rclpy."""
-    values = read_parameters(write("""
-rgbx_seg: {ros__parameters: {sync.slop_ms: 1.0, overlay.alpha: 0.25}}
-camera: {ros__parameters: {exposure: 3}}
-/**: {ros__parameters: {sync.slop_ms: 2.0, max_age_ms: 7.0}}
-"""))
-    assert values == {'sync.slop_ms': 1.0, 'overlay.alpha': 0.25, 'max_age_ms': 7.0}
+def test_of_several_sections_the_last_counts_and_those_of_other_nodes_are_passed_over(write):
+    """As in rclpy, where the name of the node counts no more than a wildcard."""
+    own, all_ = 'rgbx_seg: {ros__parameters: {sync.slop_ms: 1.0, overlay.alpha: 0.25}}', (
+        '/**: {ros__parameters: {sync.slop_ms: 2.0, max_age_ms: 7.0}}')
+    other = 'camera: {ros__parameters: {exposure: 3}}'
+    again = '/rgbx_seg: {ros__parameters: {max_age_ms: 7.0}}'
+    for lines, slop_ms in (([own, other, all_], 2.0), ([all_, own, other], 1.0),
+                           ([own, other, again], 1.0)):
+        assert read_parameters(write('\n'.join(lines))) == {
+            'sync.slop_ms': slop_ms, 'overlay.alpha': 0.25, 'max_age_ms': 7.0}
+
+
+@pytest.mark.parametrize('lines', [
+    ['rgbx_seg: {ros__parameters: {sync.slop_ms: 1.0}}',
+     '/**: {ros__parameters: {sync.slop_ms: 2.0}}'],
+    ['/**: {ros__parameters: {sync.slop_ms: 2.0}}',
+     '/**/rgbx_seg: {ros__parameters: {sync: {slop_ms: 1.0}, registration.x_size: [1e2, 80.0]}}'],
+    ['/**: {ros__parameters: {sync.slop_ms: 5e1, use_sim_time: true, x.range: [7.0, 9e3]}}']])
+def test_a_file_says_to_a_verb_what_it_says_to_a_node(write, lines):
+    rclpy = pytest.importorskip('rclpy', reason='reads the file with rclpy as well')
+    path = write('\n'.join(lines))
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('rgbx_seg', context=context, cli_args=[
+        '--ros-args', '--params-file', str(path)])
+    told = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+    node.destroy_node()
+    context.try_shutdown()
+    told.pop('use_sim_time', None)
+    assert told and Parameters.from_ros(told) == Parameters.from_ros(read_parameters(path))
 
 
 @pytest.mark.parametrize(('text', 'said'), [
@@ -211,6 +234,8 @@ camera: {ros__parameters: {exposure: 3}}
     ('front: {ros__parameters: {a: 1}}',
      "has no parameters for '/\\*\\*' or 'rgbx_seg', .*; it has some for '/front'"),
     ('sync.slop_ms: 1.0', 'it has some for nothing'),
+    ('{a: {rgbx_seg: {ros__parameters: {}}}, /b/rgbx_seg: {ros__parameters: {}}}',
+     "for several nodes, '/a/rgbx_seg', '/b/rgbx_seg': leave those of one"),
     ('[1]', 'holds list, a mapping of names is needed'), ('', 'holds nothing'),
     ('a: [', 'cannot read')])
 def test_a_file_that_the_node_would_not_take_is_refused_by_its_name(write, text, said):

@@ -219,6 +219,13 @@ def test_an_mcap_that_was_cut_off_is_recovered(tmp_path, size):
             f'; `mcap recover OLD -o NEW`{then} may mend a recording that was cut off')
 
 
+def test_an_mcap_of_its_header_alone_is_cut_off_and_no_fault_of_the_disk(tmp_path):
+    """Its end lies before its start then, which the operating system calls an invalid argument."""
+    file, profile = tmp_path / 'bag.mcap', b'\x04\0\0\0ros2'
+    file.write_bytes(b'\x89MCAP0\r\n\x01\x0c' + bytes(7) + profile + bytes(4))
+    assert '`mcap recover OLD -o NEW` may mend a recording that was cut off' in refusal(file)
+
+
 def test_a_database_that_was_cut_off_is_recovered_by_sqlite(tmp_path):
     bag = write_bag(tmp_path / 'bag', 'sqlite3')
     file = cut(data_file(bag), 9000)

@@ -12,6 +12,7 @@ from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.evaluate import evaluate
 from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
+from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
@@ -128,6 +129,23 @@ def test_a_window_has_no_confidence_that_a_threshold_could_be_for(bench, write_c
         windowed.presentation()
     windowed.parameters = DEFAULTS
     windowed.presentation(Protocol('', window=Window(32, 32)))
+
+
+@pytest.mark.parametrize('limits', [None, (3.0, 500.0)])
+def test_windows_have_the_range_of_the_whole_image(write_card, card_content, monkeypatch, limits):
+    cards = []
+
+    def segment_tiles(network, card, rgb, x, mask, progress):
+        cards.append(card)
+        write_image(mask, np.ones((48, 64), np.uint8))
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.presentation.segment_tiles', segment_tiles)
+    bench = Bench(write_card(input_size=[32, 32], window={'size': 32, 'stride': 16},
+                             x={**card_content['x'], 'normalization': 'minmax'}))
+    presentation = bench.presentation()
+    mask, confidence = presentation.segment(presentation.prepare(sample(x_limits=limits)))
+    assert mask.all() and confidence is None
+    kind = ('fixed', limits) if limits else ('minmax', None)
+    assert [(card.x.normalization, card.x.range) for card in cards] == [kind]
 
 
 def test_scores_are_those_of_the_masks_of_the_node(bench, tmp_path, write_frames):

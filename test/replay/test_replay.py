@@ -20,13 +20,14 @@ from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message, STORA
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
+from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix, mean, Tally
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.replay.replay import replay
 from support.bag_files import change_metadata, metadata
 from support.stand_ins import StandIn
+import yaml
 
 H, W = 12, 16
 START_NS = 1_700_000_000_123_456_789
@@ -154,6 +155,16 @@ def test_six_frames_become_six_masks_under_the_headers_of_rgb(
     [palette] = read(report.out, '/segmentation/palette')
     assert [entry['name'] for entry in json.loads(palette.data)] == [
         'background', 'car', 'person', 'unlabeled']
+
+
+def test_the_palette_waits_for_subscribers_that_come_late(tmp_path, segmenter):
+    replay(write_pairs(tmp_path / 'bag', 2), segmenter)
+    qos = {topic['topic_metadata']['name']: topic['topic_metadata']['offered_qos_profiles']
+           for topic in metadata(tmp_path / 'bag_masks')['topics_with_message_count']}
+    transient_local = 1
+    [profile] = yaml.safe_load(qos['/segmentation/palette'])
+    assert profile['durability'] == transient_local
+    assert qos['/segmentation/mask'] == qos['/segmentation/confidence'] == ''
 
 
 def test_stamps_are_kept_to_the_last_bit(tmp_path, segmenter):
@@ -465,6 +476,16 @@ def test_the_command_prints_a_report_that_fits_80_columns(
     assert "'out' exists already" in capsys.readouterr().err
 
 
+def test_names_with_hyphens_stay_whole_in_the_report(tmp_path, segmenter):
+    topic = '/front-left-camera/colour-image-of-the-upper-mast'
+    bag = write_bag(tmp_path / 'bag', [
+        (topic, rgb_message(0)), ('/x/image', x_message(0))])
+    report = replay(bag, segmenter, rgb_topic=topic)
+    for before in range(1, 30):
+        text = str(dataclasses.replace(report, drops={'!' * before: 1, topic: 1}))
+        assert f'{topic} 1' in ' '.join(text.split())
+
+
 # The page
 
 
@@ -489,6 +510,23 @@ def test_the_page_shows_the_scores_and_the_worst_labelled_frame(tmp_path, segmen
     assert len(names) == 6 and text.count('<img ') == 6 * 5
     assert 'Share of right pixels over confidence' in text
     assert 'Histogram of the time of 6 frames' in text
+
+
+def test_the_page_tells_how_far_the_confidence_is_right(tmp_path, segmenter, monkeypatch):
+    told = []
+    monkeypatch.setattr('rgbx_seg_ros.replay.report.write_report',
+                        lambda path, title, facts, *_: told.append(facts))
+    messages = [message for i in range(6) for message in (
+        ('/ground_truth/mask', label_message(i)), ('/rgb/image', rgb_message(i)),
+        ('/x/image', x_message(i)))]
+    replay(write_bag(tmp_path / 'bag', messages), segmenter, page=tmp_path / 'page.html')
+    tally = Tally(3)
+    for i in range(6):
+        rgb, x, label = frame(i)
+        result = segmenter(rgb, x)
+        tally.update(label, result.mask, result.confidence)
+    assert told[0]['calibration_error'] == tally.calibration.error() > 0
+    assert told[0]['mean']['boundary'] == pytest.approx(mean(tally.boundary.scores()))
 
 
 def test_the_page_of_a_bag_without_labels_shows_the_least_and_the_most_sure(

@@ -288,3 +288,18 @@ rgbx_seg:
     assert code == 2 and f"'{file}': parameter 'sync.slop' is unknown; did you mean" in err
     code, _, err = command('replay', bag)
     assert code == 2 and 'no model is named' in err
+
+
+@pytest.mark.parametrize('verb', ['replay', 'evaluate'])
+def test_freed_memory_is_kept_unless_the_file_says_otherwise(
+        tmp_path, tiny_card, command, write_frames, monkeypatch, verb):
+    kept, file = [], tmp_path / 'rig.yaml'
+    module = {'replay': 'replay.replay', 'evaluate': 'evaluation.evaluate'}[verb]
+    monkeypatch.setattr(f'rgbx_seg_ros.{module}.keep_freed_memory', lambda: kept.append(verb))
+    source = ([write_bag(tmp_path / 'bag'), '-o', tmp_path / 'out'] if verb == 'replay'
+              else ['--data', write_frames(tmp_path / 'data', 1)])
+    for keeps, times in (('false', 0), ('true', 1)):
+        file.write_text(f'/**: {{ros__parameters: {{device: cpu, tune_allocator: {keeps}}}}}')
+        code, _, err = command(verb, *source, '--params-file', file, '--model', tiny_card)
+        assert code == 0 or 'exists already' in err
+        assert kept == [verb] * times
