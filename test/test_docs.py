@@ -11,6 +11,7 @@ from rgbx_seg_ros.__main__ import COMMANDS
 from rgbx_seg_ros.benchmark.roofline import count_macs
 from rgbx_seg_ros.cards.card import list_cards
 from rgbx_seg_ros.networks import build, NETWORKS
+from support.trials import OWN
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,9 @@ def test_parameters_and_multiply_adds_are_those_of_the_network(name):
         network = build(name, 9).eval()
     assert used == round(sum(p.numel() for p in network.parameters()) / 1e6, 2)
     assert gmac == round(count_macs(network, (480, 640)) / 1e9, 1)
+    if name in OWN:
+        assert published == used
+        return
     meta = json.loads((ROOT / 'test' / 'data' / 'parity' / name / 'meta.json').read_text())
     assert published == round(meta['parameters'] / 1e6, 2)
 

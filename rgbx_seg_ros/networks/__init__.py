@@ -8,6 +8,7 @@ from typing import Any
 from rgbx_seg_ros.errors import CardError
 from rgbx_seg_ros.networks.base import Network
 from rgbx_seg_ros.networks.difusionseg import DiFusionSeg
+from rgbx_seg_ros.networks.gated_lite import GatedLite
 from rgbx_seg_ros.networks.mddg import MDDG
 from rgbx_seg_ros.networks.ms2mnet import MS2MNet
 from rgbx_seg_ros.networks.ms_irtnet import MSIRTNet
@@ -21,6 +22,7 @@ NETWORKS: dict[str, type[Network]] = {
     'mddg': MDDG,
     'ms2mnet': MS2MNet,
     'difusionseg': DiFusionSeg,
+    'gated_lite': GatedLite,
 }
 
 

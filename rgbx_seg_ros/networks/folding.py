@@ -12,7 +12,7 @@ import itertools
 import re
 
 from rgbx_seg_ros.networks.base import Foldable
-from rgbx_seg_ros.networks.layers import norm_affine
+from rgbx_seg_ros.networks.layers import absorb
 import torch
 from torch import nn
 
@@ -29,7 +29,7 @@ def fold(network: nn.Module) -> nn.Module:
     for name, child in network.named_children():
         setattr(network, name, fold(child))
     for conv, norm in _normalized(network):
-        _absorb(getattr(network, conv), getattr(network, norm))
+        absorb(getattr(network, conv), getattr(network, norm))
         setattr(network, norm, nn.Identity())
     return network
 
@@ -45,12 +45,3 @@ def _normalized(module):
         if (isinstance(getattr(module, first), nn.Conv2d)
                 and isinstance(getattr(module, second, None), nn.BatchNorm2d)):
             yield first, second
-
-
-def _absorb(conv, norm):
-    """Let `conv` do what `norm` does to its output."""
-    scale, shift = norm_affine(norm)
-    if conv.bias is not None:
-        shift = shift + conv.bias * scale
-    conv.weight.data = (conv.weight * scale[:, None, None, None]).float()
-    conv.bias = nn.Parameter(shift.float())

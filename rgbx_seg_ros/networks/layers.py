@@ -134,6 +134,15 @@ def norm_affine(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
+def absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Let `conv` do what `norm`, in eval mode, does to its output."""
+    scale, shift = norm_affine(norm)
+    if conv.bias is not None:
+        shift = shift + conv.bias * scale
+    conv.weight.data = (conv.weight * scale[:, None, None, None]).float()
+    conv.bias = nn.Parameter(shift.float())
+
+
 class ResizedSum(nn.Module):
     """
     The ReLU of a 1x1 convolution of maps that were resized to the first one and concatenated.

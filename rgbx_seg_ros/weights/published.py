@@ -104,12 +104,19 @@ def _difusionseg(shapes):
             'fusion_width': shapes['fusion.cross_fusion.0.weight'][0], 'layers': layers}
 
 
+def _gated_lite(shapes):
+    classes, width = shapes['classify.weight'][:2]
+    return {'num_classes': classes, 'width': width,
+            'shared': 'encoder.stem.conv.weight' in shapes}
+
+
 ARGUMENTS = {
     'ms_irtnet': _ms_irtnet,
     'rxssnet': _rxssnet,
     'mddg': _mddg,
     'ms2mnet': _ms2mnet,
     'difusionseg': _difusionseg,
+    'gated_lite': _gated_lite,
 }
 
 
@@ -120,7 +127,7 @@ class Backbone:
     title: str
     """What they are and under which terms."""
     encoders: tuple[str, ...]
-    """Modules of the network that such weights can fill."""
+    """Modules that such weights can fill, in any form of the network."""
     arguments: Callable[[dict], dict]
     """Arguments of the network, from the shapes in the file."""
     unused: str
@@ -129,6 +136,8 @@ class Backbone:
     """Names in the file to ours inside of the encoder."""
     fresh: str = '(?!)'
     """Names of norms that the file lacks, since a classifier does without."""
+    repeated: tuple[str, str] = ('(?!)', '')
+    """Names of ours that take the values of another one: pattern, and what that has instead."""
 
 
 _CONVNEXTV2_WEIGHTS = Backbone(
@@ -155,6 +164,17 @@ BACKBONES = {
             (r'\.depthwise_conv\.', '.dwconv.'),
             (r'\.pointwise_conv(\d)\.', r'.pwconv\1.')),
         fresh=r'^norms\.[012]\.'),
+    'gated_lite': Backbone(
+        'EfficientNet-Lite0, whose ImageNet weights are under Apache-2.0',
+        ('encoder', 'encoder_rgb', 'encoder_x'), lambda shapes: {},
+        unused=r'^_(conv_head|bn1|fc)\.',
+        renames=(
+            (r'^_conv_stem\.', 'stem.conv.'), (r'^_bn0\.', 'stem.norms.0.'),
+            (r'^_blocks\.', 'blocks.'),
+            (r'\._(expand|depthwise|project)_conv\.', r'.\1.conv.'),
+            (r'\._bn0\.', '.expand.norms.0.'), (r'\._bn1\.', '.depthwise.norms.0.'),
+            (r'\._bn2\.', '.project.norms.0.')),
+        repeated=(r'\.norms\.1\.', '.norms.0.')),
 }
 
 
@@ -345,11 +365,14 @@ def _whole_encoders(found, wanted, file, tensors):
     for encoder in spec.encoders:
         inside = {name.removeprefix(f'{encoder}.'): tensor for name, tensor in wanted.items()
                   if name.startswith(f'{encoder}.')}
-        state = _with_counters(_with_stem({**strangers, **found.state}, inside), inside)
+        again = {name: found.state[other] for name in inside
+                 if (other := re.sub(*spec.repeated, name)) in found.state}
+        state = _with_counters(
+            _with_stem({**strangers, **found.state, **again}, inside), inside)
         for name in inside.keys() - state.keys():
             if re.search(spec.fresh, name):
                 state[name] = torch.full(inside[name].shape, float(name.endswith('.weight')))
-        first = first or (inside, state, f'{encoder} of {found.network}')
+        first = first or (inside and (inside, state, f'{encoder} of {found.network}'))
         if {name: tensor.shape for name, tensor in state.items()} == {
                 name: tensor.shape for name, tensor in inside.items()}:
             filled |= {f'{encoder}.{name}': tensor.to(inside[name].dtype)

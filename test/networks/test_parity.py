@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.networks import build, NETWORKS
+from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.weights.checkpoint import convert_state_dict
 from support.parity_cases import CASES, Fingerprint, keys_of, meta_of
 from support.parity_stages import STAGES
+from support.trials import PUBLISHED
 import torch
 
 CLEAR = 2e-6  # gaps between two cosines that float32 cannot mistake; 5e-7 of noise were seen
@@ -83,7 +84,7 @@ def runs_with(condition):
     return pytest.mark.parametrize('run', params(filter(condition, CASES)), indirect=True)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', PUBLISHED)
 def test_every_published_name_is_mapped_and_every_parameter_of_ours_is_given(name):
     keys, meta = keys_of(name), meta_of(name)
     state = {entry['key']: torch.empty(entry['shape'], device='meta') for entry in keys}
@@ -99,7 +100,7 @@ def test_every_published_name_is_mapped_and_every_parameter_of_ours_is_given(nam
     assert sum(p.numel() for p in ours.parameters()) == meta['parameters_used']
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', PUBLISHED)
 def test_every_network_has_runs_of_its_original(name):
     assert [case for case in CASES if case.network == name]
 

@@ -60,7 +60,7 @@ def small(name):
     return net, images.split((3, net.X_CHANNELS), dim=1)
 
 
-@pytest.mark.parametrize('name', WITH_HEADS)
+@pytest.mark.parametrize('name', PLACES)
 def test_auxiliary_heads_have_the_names_and_shapes_of_the_authors(name):
     prefix, count = PLACES[name]
     theirs = {entry['key']: tuple(entry['shape']) for entry in keys_of(name)

@@ -4,6 +4,7 @@
 
 from typing import NamedTuple
 
+from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.networks.convnext import CONVNEXT
 from rgbx_seg_ros.networks.convnextv2 import CONVNEXTV2
 from rgbx_seg_ros.networks.mix_transformer import MIT
@@ -26,7 +27,11 @@ COMPACT = {
     'ms2mnet': {'base_width': 16},
     'difusionseg': {'variant': 'msrs', 'backbone': 'atto', 'drop_path': 0.0, 'width': 64,
                     'fusion_width': 32, 'layers': 3},
+    'gated_lite': {'width': 32},
 }
+OWN = ('gated_lite',)
+"""Networks of this project, which have no original to be equal to."""
+PUBLISHED = [name for name in NETWORKS if name not in OWN]
 TRIALS = {
     'ms_irtnet': Trial(_BACKBONES, [(64, 96), (32, 32), (33, 47), (250, 333), (600, 800)]),
     'rxssnet': Trial(_BACKBONES, [(64, 96), (32, 32), (33, 47), (250, 333), (600, 800)]),
@@ -38,4 +43,6 @@ TRIALS = {
         [*({'variant': name, 'backbone': size, 'drop_path': 0.0}
            for name in ('mfd', 'msrs', 'fmb') for size in CONVNEXT), COMPACT['difusionseg']],
         [(64, 96), (32, 32), (33, 47), (118, 131)]),
+    'gated_lite': Trial([{}, {'shared': False}, COMPACT['gated_lite']],
+                        [(64, 96), (32, 32), (33, 47), (250, 333)]),
 }

@@ -4,6 +4,7 @@
 
 import json
 from pathlib import Path
+import re
 
 import pytest
 from rgbx_seg_ros.cards.card import load_card
@@ -13,6 +14,7 @@ from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.weights.checkpoint import convert_state_dict
 from rgbx_seg_ros.weights.published import ARGUMENTS, BACKBONES, read_weights
 from safetensors.torch import save_file
+from support.trials import PUBLISHED
 import torch
 
 DATA = Path(__file__).parents[1] / 'data' / 'parity'
@@ -25,6 +27,7 @@ SMALL = {
     'ms2mnet': {'base_width': 12},
     'difusionseg': {'backbone': 'femto', 'variant': 'mfd', 'width': 64, 'fusion_width': 16,
                     'layers': 2},
+    'gated_lite': {'width': 24, 'shared': False},
 }
 
 
@@ -78,7 +81,7 @@ def test_every_network_can_be_imported():
     assert ARGUMENTS.keys() == BACKBONES.keys() == SMALL.keys() == NETWORKS.keys()
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', PUBLISHED)
 def test_the_authors_checkpoint_is_recognised_and_whole(name, save):
     state = numbered(authors_shapes(name))
     found = read_weights(save(state), name)
@@ -336,6 +339,33 @@ def test_resnet_of_torchvision_fills_both_streams_one_with_a_single_channel(coun
         found.state['encoder_x.conv1.weight'][:, 0], official['conv1.weight'].sum(1) / 3)
     last = 'layer3.5.bn3.weight'
     assert torch.equal(found.state[f'encoder_x.{last}'], official[last])
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_efficientnet_lite_of_imagenet_fills_every_encoder_and_all_norms(
+        shared, save, write_card):
+    ours = encoder(shapes_of('gated_lite', shared=False), 'encoder_rgb')
+    file = {}
+    for key, value in ours.items():
+        # The first block does not widen, so that its norms are called 1 and 2 as well.
+        key = re.sub(r'^blocks', '_blocks', key)
+        for part, norm in (('expand', '_bn0'), ('depthwise', '_bn1'), ('project', '_bn2')):
+            key = key.replace(f'{part}.conv.', f'_{part}_conv.').replace(
+                f'{part}.norms.0.', f'{norm}.')
+        file[key.replace('stem.conv.', '_conv_stem.').replace('stem.norms.0.', '_bn0.')] = value
+    extra = {'_conv_head.weight': torch.ones(1), '_bn1.weight': torch.ones(1),
+             '_fc.bias': torch.ones(1)}
+    assert len(file) == 288 and '_blocks.0._bn1.weight' in file, 'not the names of the file'
+    card = load_card(write_card(network='gated_lite', network_args={'shared': shared}))
+    found = read_weights(save({**file, **extra}), card=card)
+    assert (found.kind, found.unused) == ('backbone', list(extra))
+    if shared:
+        expected = {f'encoder.{key}': value for key, value in ours.items()}
+        expected |= {key.replace('norms.0', 'norms.1'): value for key, value in expected.items()}
+    else:
+        expected = {f'{place}.{key}': value for place in ('encoder_rgb', 'encoder_x')
+                    for key, value in ours.items()}
+    assert_same(found.state, expected)
 
 
 def test_half_of_a_backbone_is_refused(save):
