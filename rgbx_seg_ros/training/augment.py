@@ -3,7 +3,7 @@
 """Random changes of training samples: one geometry for RGB, X and label; colours of RGB only."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import math
 
 import cv2
@@ -13,6 +13,7 @@ from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.engines.graph import resized, to_batch
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import check_number
+from rgbx_seg_ros.training.augment_x import AugmentX
 from torch.nn import functional as F
 
 _RETRIES = 10
@@ -22,6 +23,9 @@ _SHARPNESS = 0.1
 _SHIFT = 32.0
 _FACTORS = (0.5, 1.5)
 _HUE = 18
+_LIGHT = (0.02, 0.4)
+_NOISE = 1.0
+"""Largest standard deviation of the noise of a dark pixel, in 8-bit levels; it grows as light."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class Augment:
     """Probability of taking nine tenths of the sharpness from RGB."""
     autocontrast: float = 0.0
     """Probability of stretching each channel of RGB to 0..255."""
+    darken: float = 0.0
+    """Probability of a night: RGB at 2 to 40 percent of its light, with the noise of that."""
+    x: AugmentX = field(default_factory=AugmentX)
+    """What befalls X alone."""
     blank: float = 0.1
     """Probability of a black RGB frame, and again of an X frame of one value."""
 
@@ -92,7 +100,7 @@ class Augment:
         highest = {'scale_step': math.inf, 'rotate': 180.0, 'blank': 0.5, 'fill_x': 65535.0}
         for name in ('scale_step', 'rotate', 'rotate_chance', 'anchor', 'fill_x', 'flip',
                      'flip_vertical', 'blur', 'jitter', 'jitter_chance', 'distort', 'soften',
-                     'autocontrast', 'blank'):
+                     'autocontrast', 'darken', 'blank'):
             if getattr(self, name) is not None:
                 check_number(f'augment.{name}', getattr(self, name), DataError, low=0,
                              high=highest.get(name, 1.0))
@@ -112,6 +120,7 @@ class Augment:
         fill_x = prepare(np.full((1, 1), self.fill_x, sample.x.dtype)).item()
         scaled = self._scaled(sample.rgb, prepare(sample.x), sample.label, rng)
         frame, x, label = self._rotated(*scaled, fill_x, rng)
+        x = self.x.moved(x, rng, label.shape[1] / sample.label.shape[1])
         place = self._place(label, rng)
         mirror = [slice(None, None, -1 if rng.random() < self.flip else 1)]
         mirror.insert(0, slice(None, None, -1 if _happens(self.flip_vertical, rng) else 1))
@@ -119,6 +128,7 @@ class Augment:
         frame, top, left = _part(frame, *place, self.crop)
         rgb = self._recolored(frame, rng)
         x, label = (_part(image, *place, self.crop)[0] for image in (x, label))
+        x = self.x.changed(x, rng)
         parts = [_filled(image, top, left, self.crop, fill)[tuple(mirror)] for image, fill in (
             (rgb, self.fill_rgb), (x, fill_x), (label, UNLABELED), (frame, self.fill_rgb))]
         parts[:2] = self._blanked(*parts[:2], rng)
@@ -187,7 +197,9 @@ class Augment:
             rgb = self._distorted(rgb, rng)
         if _happens(self.soften, rng):
             rgb = softened(rgb)
-        return stretched(rgb) if _happens(self.autocontrast, rng) else rgb
+        if _happens(self.autocontrast, rng):
+            rgb = stretched(rgb)
+        return darkened(rgb, rng) if _happens(self.darken, rng) else rgb
 
     def _distorted(self, rgb, rng):
         if _happens(self.distort, rng):
@@ -267,6 +279,14 @@ def stretched(rgb: np.ndarray) -> np.ndarray:
     low, high = (edge(rgb, axis=(0, 1)).astype(np.float32) for edge in (np.min, np.max))
     scale = np.where(high > low, 255.0 / np.maximum(high - low, 1.0), 1.0).astype(np.float32)
     return _levels((rgb - np.where(high > low, low, 0.0)) * scale)
+
+
+def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 as a camera takes it in little light, with its noise."""
+    light = math.exp(rng.uniform(*np.log(_LIGHT)))
+    noise = rng.standard_normal(rgb.shape, np.float32)
+    level = rgb * np.float32(light)
+    return _levels(level + np.float32(rng.uniform(0.0, _NOISE)) * np.sqrt(1.0 + level) * noise)
 
 
 def _part(image, top, left, size):

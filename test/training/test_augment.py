@@ -15,6 +15,7 @@ from rgbx_seg_ros.fields import from_mapping
 from rgbx_seg_ros.training.augment import (
     Augment,
     blurred,
+    darkened,
     jittered,
     recolored,
     softened,
@@ -279,7 +280,7 @@ def test_the_frame_before_its_colours_were_changed_lies_as_the_others_do():
 
 @pytest.mark.parametrize('change', [
     {'blur': 0.5}, {'jitter': 0.5, 'jitter_chance': 0.5}, {'distort': 0.15}, {'soften': 0.5},
-    {'autocontrast': 0.5}], ids=str)
+    {'autocontrast': 0.5}, {'darken': 0.5}], ids=str)
 def test_colours_change_as_often_as_they_should_and_what_fills_the_crop_never(change):
     sample, changed = natural(), 0
     augment = Augment((H + 10, W), **{**PLAIN, 'fill_rgb': (9, 9, 9), **change})
@@ -363,11 +364,25 @@ def test_autocontrast_stretches_each_channel_that_is_not_constant():
         assert np.abs(out[..., channel] - wanted).max() <= 0.51
 
 
+def test_in_the_dark_there_is_little_light_and_noise_that_grows_with_it():
+    bright = np.dstack([np.full((H, W), 200, np.uint8), np.zeros((H, W, 2), np.uint8)])
+    lights, noises = [], []
+    for seed in range(200):
+        out = darkened(bright, rng(seed))
+        lights.append(out[..., 0].mean() / 200)
+        noises.append(out.std(axis=(0, 1)))
+    assert 0.02 < min(lights) < 0.03 and 0.36 < max(lights) < 0.41
+    assert 0.07 < np.median(lights) < 0.13, 'not even in the logarithm'
+    light, dark = np.max(noises, axis=0)[:2]
+    assert light > 3 * dark > 0.5
+
+
 def test_a_change_of_colours_leaves_the_image_given_as_it_is():
     rgb = natural().rgb
     before = rgb.copy()
     for change in (blurred, lambda image: jittered(image, 1.2, 1.2, 1.2),
-                   lambda image: recolored(image, 1.2, 3), softened, stretched):
+                   lambda image: recolored(image, 1.2, 3), softened, stretched,
+                   lambda image: darkened(image, rng())):
         change(rgb)
         assert np.array_equal(rgb, before)
 
@@ -402,7 +417,7 @@ def test_the_changes_of_every_recipe_can_be_made(path):
     ({'fill_x': -1.0}, 'augment.fill_x is -1.0'),
     *(({name: 1.1}, f'augment.{name} is 1.1, allowed is 0 to 1') for name in (
         'rotate_chance', 'flip_vertical', 'blur', 'jitter_chance', 'distort', 'soften',
-        'autocontrast')),
+        'autocontrast', 'darken')),
 ])
 def test_impossible_settings_are_named(changes, message):
     with pytest.raises(DataError, match=message):
