@@ -10,6 +10,7 @@ import warnings
 
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.waiting import wait_without_spinning
 
 COMMANDS = {
     # verb: (module with add_arguments and main, what it does)
@@ -60,6 +61,7 @@ def parse(arguments):
 
 def main():
     """Run the command; return 0, or 2 with one line on stderr for an error a user can mend."""
+    wait_without_spinning(os.environ)
     warnings.formatwarning = lambda message, *_: f'rgbx-seg: warning: {message}\n'
     # Names of files need not be text, and not every terminal has all letters.
     sys.stdout.reconfigure(errors='backslashreplace')

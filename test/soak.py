@@ -30,6 +30,7 @@ from rgbx_seg_ros.messages.images import stamp_ns, to_image
 from rgbx_seg_ros.node import node, run
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import share_dir
+from rgbx_seg_ros.waiting import wait_without_spinning
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from support.ros_stage import next_domain, Stage
@@ -73,8 +74,10 @@ ENGINES = {'real': None, 'quick': QuickEngine, 'leaky': LeakyEngine}
 @contextmanager
 def process_of(domain, *command):
     """Run a command of Python in `domain` as if from a terminal; end it as Ctrl-C does."""
+    environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
+    wait_without_spinning(environment)
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)], env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
+        [sys.executable, *map(str, command)], env=environment,
         # A shell that started this in the background has switched Ctrl-C off.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:

@@ -26,6 +26,7 @@ ROOMS = {
     'subprocesses': set(),
     'cpu': set(),
     'allocator': set(),
+    'waiting': set(),
     'pictures': {'cv2', 'numpy'},
     'distributed': {'torch'},
     'cards': set(),
@@ -197,7 +198,7 @@ def test_every_room_exists():
 PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 AT_THE_ROOT = {
     '', '__main__', 'allocator', 'cpu', 'distributed', 'errors', 'fields', 'files', 'pictures',
-    'resources', 'sensors', 'subprocesses'}
+    'resources', 'sensors', 'subprocesses', 'waiting'}
 
 
 def uses():

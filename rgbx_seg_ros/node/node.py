@@ -15,12 +15,6 @@ import time
 import traceback
 import warnings
 
-if 'OMP_WAIT_POLICY' not in os.environ:
-    # By default PyTorch's threads wait for each other at full speed. Beside the threads and the
-    # cameras of ROS, that turns the 0.1 s of a frame into seconds. OpenMP reads this as torch is
-    # imported, so it stands before.
-    os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
-
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -32,6 +26,7 @@ from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.node.run import Run
 from rgbx_seg_ros.parameters import NODE_NAME
 from rgbx_seg_ros.resources import use_fastdds_profile
+from rgbx_seg_ros.waiting import wait_without_spinning
 
 _WAKE_S = 1.0
 _REPEAT_WARNING_S = 10.0
@@ -136,6 +131,7 @@ class SegNode(LifecycleNode):
 def main(args=None) -> int:
     """Run the node until it is interrupted; return 0, or 2 if it could not start."""
     use_fastdds_profile(os.environ)
+    wait_without_spinning(os.environ)
     # Until the node is up a signal is only noted: rclpy's handlers would take the context away
     # under a transition, and an exception would end the process where it came upon C++.
     arrived = []
