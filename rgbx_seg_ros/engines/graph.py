@@ -38,6 +38,11 @@ def resized(image: torch.Tensor, size) -> torch.Tensor:
     return F.interpolate(image, size=size, mode='bilinear', antialias=smaller)
 
 
+def _to_map(frame):
+    """Return frames (N, H, W, C) as maps (N, C, H, W) float32, channel after channel."""
+    return frame.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+
+
 class Normalize(nn.Module):
     """
     Raw frames to the network's input, as the card says.
@@ -63,7 +68,7 @@ class Normalize(nn.Module):
 
     def within_limits(self, x, x_limits):
         """Return X as a map (N, 1 or 3, h, w) float32 without holes, its limits being 0 and 1."""
-        raw = x.permute(0, 3, 1, 2).float()  # N C H W
+        raw = _to_map(x)
         low, high = x_limits[:, 0].view(-1, 1, 1, 1), x_limits[:, 1].view(-1, 1, 1, 1)
         x = ((raw - low) / (high - low)).clamp(0.0, 1.0)
         # The clamp bounds infinities. NaN comes from the sensor, or from a range that float32
@@ -78,7 +83,10 @@ class Normalize(nn.Module):
 
     def standardize(self, rgb, x):
         """Return frames (N, H, W, 3) uint8 and a map of X within its limits, with mean and std."""
-        rgb = rgb.permute(0, 3, 1, 2).float()  # N 3 H W
+        return self.standardize_maps(_to_map(rgb), x)
+
+    def standardize_maps(self, rgb, x):
+        """Return maps of RGB, float32 in 0..255, and of X within its limits, with mean and std."""
         if self.flip_rgb:
             rgb = rgb.flip(1)
         rgb = (rgb / 255.0 - self.rgb_mean) / self.rgb_std
@@ -107,11 +115,16 @@ class SegmentationGraph(nn.Module):
     def forward(self, rgb, x, x_limits, present):
         size = rgb.shape[1:3]
         fitted = self._fitted_size(size)
-        frames = zip(self.normalize(rgb, x, x_limits), present.unbind(1), strict=True)
-        rgb, x = (self._fit(frame * one.view(-1, 1, 1, 1), fitted) for frame, one in frames)
+        # Mean and std come after the size: there are fewer pixels then, and X has one channel.
+        maps = _to_map(rgb), self.normalize.within_limits(x, x_limits)
+        maps = self.normalize.standardize_maps(*(resized(one, fitted) for one in maps))
+        rgb, x = (self._pad(one * there.view(-1, 1, 1, 1))
+                  for one, there in zip(maps, present.unbind(1), strict=True))
         logits, fused = self.network.forward_with_fusion(rgb, x)
         logits = self._unfit(logits, fitted, size)
-        confidence, mask = logits.softmax(dim=1).max(dim=1)
+        # Their softmax at its maximum. As one, ONNX Runtime would turn the whole map for it.
+        highest, mask = logits.max(dim=1)
+        confidence = (logits - highest[:, None]).exp().sum(dim=1).reciprocal()
         outputs = mask.to(torch.uint8), (confidence * 255.0).round().to(torch.uint8)
         if fused is None:
             return outputs
@@ -123,10 +136,10 @@ class SegmentationGraph(nn.Module):
         scale = min(self.input_size[0] / size[0], self.input_size[1] / size[1])
         return [max(1, round(side * scale)) for side in size]
 
-    def _fit(self, frame, fitted):
-        frame = resized(frame, fitted)
-        bottom, right = self.input_size[0] - fitted[0], self.input_size[1] - fitted[1]
-        return F.pad(frame, (0, right, 0, bottom)) if bottom or right else frame
+    def _pad(self, image):
+        """Return a map with zeros at the bottom and the right, at the input size."""
+        bottom, right = (self.input_size[i] - image.shape[2 + i] for i in (0, 1))
+        return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
 
     def _unfit(self, image, fitted, size):
         """Return the part of a map (N, C, H, W) that shows the frame, float32 and of its size."""

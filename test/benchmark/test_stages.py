@@ -42,8 +42,8 @@ def test_the_parts_are_a_frame_together(segmenter):
 
 
 @pytest.mark.parametrize(('part', 'place', 'method'), [
-    ('pre', 'graph.normalize', 'forward'),
-    ('pre', 'graph', '_fit'),
+    ('pre', 'graph.normalize', 'within_limits'),
+    ('pre', 'graph', '_pad'),
     ('network', 'graph.network', 'forward'),
     ('post', 'graph', '_unfit'),
 ])
