@@ -8,6 +8,7 @@ They take turns frame by frame, so that a machine that is busy for a while is so
 
 import contextlib
 from dataclasses import dataclass, field, replace
+import functools
 import itertools
 import os
 from pathlib import Path
@@ -26,7 +27,13 @@ from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.benchmark.page import page
 from rgbx_seg_ros.benchmark.rates import Settings
 from rgbx_seg_ros.benchmark.roofline import count_macs, Peaks
-from rgbx_seg_ros.benchmark.stages import Footprint, measure_footprint, Stages, time_stages
+from rgbx_seg_ros.benchmark.stages import (
+    Footprint,
+    longest_wait_ms,
+    measure_footprint,
+    Stages,
+    time_stages,
+)
 from rgbx_seg_ros.cards.card import Card, load_card, RgbInput, Weights, XInput
 from rgbx_seg_ros.cards.labels import LabelClass
 from rgbx_seg_ros.cpu import find_cpu
@@ -49,7 +56,7 @@ from tqdm import tqdm
 PLAIN = 'plain'
 """The first row of each model, which the others are compared with."""
 MOST_STAGED = 5
-"""Frames that are timed in their parts."""
+"""Frames that are timed in their parts, and that another thread looks on at."""
 
 _NUM_CLASSES = 9
 """Of MFNet and MSRS; the class count hardly matters to the cost."""
@@ -90,6 +97,8 @@ class Row:
     """Of each frame."""
     stages: list[Stages] = field(default_factory=list)
     """Of further frames; none of an engine that cannot be looked into."""
+    waits_ms: list[float] = field(default_factory=list)
+    """For how long at most another thread got no turn, in each of further frames."""
     footprint: Footprint | None = None
     roof_ms: float | None = None
     """Least time of the network on this device; None where that of the network is not known."""
@@ -107,10 +116,12 @@ class Row:
             **{f'p{share}_ms': value for share, value in percentiles(self.latency_ms).items()},
             'frames_per_s': 1e3 * len(self.latency_ms) / sum(self.latency_ms),
             'stages_ms': stages or None,
+            'longest_wait_ms': max(self.waits_ms),
             'memory_mb': self.footprint and self.footprint._asdict(),
             'roof_ms': self.roof_ms,
             'roof_share': self.roof_ms and self.roof_ms / stages['network'],
             'latency_ms': self.latency_ms,
+            'all_waits_ms': self.waits_ms,
             'all_stages_ms': [one._asdict() for one in self.stages],
         }
 
@@ -267,6 +278,8 @@ def compare(cards, engines, pairs, frames: int, device: torch.device) -> Compari
         stages = time_stages(row.segmenter, *pair)
         if stages:
             row.stages.append(stages)
+    for row, pair in turns(rows, pairs, min(frames, MOST_STAGED), 'waits'):
+        row.waits_ms.append(longest_wait_ms(functools.partial(row.segmenter, *pair)))
     peaks.measure()
     load = load, os.getloadavg()[0]
     for row in visible:

@@ -12,9 +12,10 @@ _LEGEND = (
     'ms a frame, from a raw pair in memory to mask and confidence in memory, one after the other; '
     'fps: frames a second. pre (range of X, normalization, scaling), net, post (scaling back, '
     'softmax, maximum) and copy: medians of {staged} further frames; - where an engine cannot be '
-    'looked into. MB: {memory}. GMAC: multiply-adds of the network as it runs. roof: least time '
-    'for these, and to read weights and frames once, at the peaks above / net. ratio: of p50 to '
-    "plain's, which is PyTorch in float32 with nothing folded.")
+    'looked into. wait: for which another thread of Python, such as that of the callbacks in a '
+    'node, got no turn in as many frames. MB: {memory}. GMAC: multiply-adds of the network as it '
+    'runs. roof: least time for these, and to read weights and frames once, at the peaks above / '
+    "net. ratio: of p50 to plain's, which is PyTorch in float32 with nothing folded.")
 
 
 def page(facts: dict) -> str:
@@ -29,6 +30,8 @@ def page(facts: dict) -> str:
         group = list(group)
         lines += ['', _title(group[0][0])]
         lines += [_line(texts, widths) for _, texts in group]
+        waits = (f'{row["engine"]} {_short(row["longest_wait_ms"])}' for row, _ in group)
+        lines += _wrapped([f'longest wait of another thread: {", ".join(waits)}'])
         lines += _wrapped(f'{row["engine"]}: {row["note"]}' for row, _ in group if row['note'])
     return '\n'.join([*lines, '', *textwrap.wrap(_legend(facts), _WIDTH)])
 

@@ -1,10 +1,10 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the time of a frame goes, and its memory.
+Where the time of a frame goes, whom it holds up, and its memory.
 
-Both are measured apart from the latency: the former with marks between the parts of the graph, the
-latter in a process of its own.
+All are measured apart from the latency: the first with marks between the parts of the graph, the
+second with a thread that looks on, the last in a process of its own.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from typing import NamedTuple
 import warnings
@@ -23,6 +24,8 @@ from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.subprocesses import python_command
 import torch
+
+_LOOK_S = 0.0005
 
 
 class Stages(NamedTuple):
@@ -91,6 +94,32 @@ class _Clock:
         """Return the times from mark to mark; the work is done."""
         return [first.elapsed_time(second) if self._is_cuda else 1e3 * (second - first)
                 for first, second in itertools.pairwise(self.marks)]
+
+
+def longest_wait_ms(work) -> float:
+    """
+    Call `work()`; return the longest time in ms for which another thread of Python got no turn.
+
+    A node's callbacks wait like that thread, which wants to run again and again, two thousand
+    times a second. Some milliseconds are the system's.
+    """
+    longest, done = 0.0, threading.Event()
+
+    def look_on():
+        nonlocal longest
+        last = time.perf_counter()
+        while not done.is_set():
+            time.sleep(_LOOK_S)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+    thread = threading.Thread(target=look_on, daemon=True)
+    thread.start()
+    try:
+        work()
+    finally:
+        done.set()
+        thread.join()
+    return 1e3 * longest
 
 
 class Footprint(NamedTuple):

@@ -42,7 +42,7 @@ from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
 import yaml
 
-ONNX, COMPILED = '.onnx', '.pt2'
+ONNX, COMPILED = '.onnx', '.so'
 """How the names of files end."""
 UNUSED_DAYS = 30
 """After which a file is removed, when another one is made."""

@@ -38,8 +38,7 @@ class CompiledEngine(BackgroundEngine):
     Runs a card's model as code compiled for this CPU, see BackgroundEngine.
 
     It takes 0.7 to 0.9 of the time of the engine `torch` (docs/performance.md), for most of a
-    minute of a C++ compiler at the first frames of a kind. PyTorch keeps Python's lock while such
-    code runs: other threads wait.
+    minute of a C++ compiler at the first frames of a kind.
     """
 
     _plain = TorchEngine

@@ -3,6 +3,7 @@
 """Models and engines side by side: who runs when, and what is told of it."""
 
 import json
+import re
 import warnings
 
 import cv2
@@ -84,9 +85,10 @@ def test_engines_take_turns_on_every_frame_that_is_timed(run, tiny_card, monkeyp
     monkeypatch.setattr(Segmenter, '__call__', noted)
     run('--model', tiny_card, '--frames', 7)
     plain, torch_ = 'PlainEngine', 'TorchEngine'
-    rounds, staged = calls[:16], calls[16:]
+    rounds, staged, watched = calls[:16], calls[16:26], calls[26:]
     assert [name for name, _ in rounds] == [plain, torch_] * 8, 'one of them to warm up'
-    assert [name for name, _ in staged] == [plain, torch_] * 5
+    for turns_ in (staged, watched):
+        assert [name for name, _ in turns_] == [plain, torch_] * 5
     assert all(first[1] == second[1] for first, second in zip(rounds[::2], rounds[1::2],
                                                               strict=True))
     assert len({frame for _, frame in rounds}) == 3
@@ -105,6 +107,8 @@ def test_the_file_holds_what_was_measured_and_what_follows(run, tiny_card):
         assert row['p50_ms'] == pytest.approx(np.median(latency))
         assert row['p50_ms'] <= row['p95_ms'] <= row['p99_ms'] <= max(latency)
         assert row['frames_per_s'] == pytest.approx(4000 / sum(latency))
+        assert row['longest_wait_ms'] == max(row['all_waits_ms']) > 0
+        assert len(row['all_waits_ms']) == 4
         network_ms = np.median([one['network'] for one in row['all_stages_ms']])
         assert row['stages_ms']['network'] == pytest.approx(network_ms)
         assert row['roof_share'] == pytest.approx(row['roof_ms'] / network_ms)
@@ -127,6 +131,8 @@ def test_the_table_says_the_same_in_80_columns(run, tiny_card):
     assert float(found['net']) == pytest.approx(torch_['stages_ms']['network'], rel=0.01)
     assert found['MB'] == '346'
     assert float(found['ratio']) == pytest.approx(torch_['p50_ms'] / plain['p50_ms'], abs=0.006)
+    line, = (line for line in out.splitlines() if line.startswith('longest wait of another thr'))
+    assert re.fullmatch(r'longest wait of another thread: plain [\d.]+, torch [\d.]+', line)
     assert 'tiny: ms_irtnet at 96x64' in out and 'random' not in out
 
 

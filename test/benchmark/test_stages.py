@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a frame goes, and the memory of a process of its own."""
 
+import ctypes
+import functools
 import signal
+import threading
 import time
 
 import numpy as np
 import pytest
-from rgbx_seg_ros.benchmark.stages import measure_footprint, time_stages
+from rgbx_seg_ros.benchmark.stages import longest_wait_ms, measure_footprint, time_stages
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from support.stand_ins import engine_of
@@ -78,6 +81,21 @@ def test_an_engine_without_a_graph_has_no_parts(tiny_card):
     def engine(rgb, x, limits, sensors):
         return rgb[..., 0], rgb[..., 1]
     assert time_stages(Segmenter(load_card(tiny_card), engine_of(engine)), *PAIR) is None
+
+
+@pytest.mark.alone
+def test_a_thread_waits_for_what_keeps_pythons_lock_and_for_nothing_else():
+    kept, released = (functools.partial(library(None).usleep, 300_000)  # in us
+                      for library in (ctypes.PyDLL, ctypes.CDLL))
+    assert longest_wait_ms(kept) >= 300
+    assert longest_wait_ms(released) < 150
+
+
+def test_a_thread_that_looks_on_ends_with_what_it_looks_at():
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        longest_wait_ms(lambda: 1 / 0)
+    assert threading.active_count() == before
 
 
 def test_the_memory_is_that_of_a_new_process_at_its_highest():

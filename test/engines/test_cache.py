@@ -101,7 +101,7 @@ def write(monkeypatch):
 
 def test_what_another_process_discards_does_not_stop_a_build(write, tiny_card, tmp_path):
     # A link into nothing: it is listed, and no longer there when one looks.
-    for name in ('gone.onnx', 'gone.pt2', 'named.tensorrt'):
+    for name in ('gone.onnx', 'gone.so', 'named.tensorrt'):
         (tmp_path / name).symlink_to(tmp_path / 'nothing')
     cache.build(load_card(tiny_card), None, tmp_path / 'm.onnx')
     assert cache.is_intact(tmp_path / 'm.onnx')
@@ -167,11 +167,11 @@ def test_a_build_leaves_the_cores_to_others_and_its_files_to_nobody(
     monkeypatch.setattr(cache, 'build', build)
     card, kind = load_card(tiny_card), FrameKind((70, 90), (50, 60), 3, 'uint16')
     monkeypatch.setattr('sys.stdin', io.StringIO(json.dumps({
-        'card': card_text(card), 'folder': str(card.folder), 'kind': kind, 'path': '/a/m.pt2',
+        'card': card_text(card), 'folder': str(card.folder), 'kind': kind, 'path': '/a/m.so',
         'options': {'threads': 3}})))
     with warnings.catch_warnings(), pytest.raises(SystemExit, match='^it fails$'):
         cache.main()
-    assert seen == [(card, kind, Path('/a/m.pt2'), {'threads': 3})]
+    assert seen == [(card, kind, Path('/a/m.so'), {'threads': 3})]
     assert asked['nice'] == (10,) and asked['umask'] == (0o077,)
     assert not list(tmp_path.iterdir())
 
@@ -231,10 +231,10 @@ def test_folders_are_made_for_this_user_alone_whatever_the_umask(
 
 
 @pytest.mark.parametrize(('mode', 'place'), [
-    (0o775, 'engines'), (0o707, 'engines'), (0o770, '.'), (0o664, 'engines/m.pt2'),
-    (0o602, 'engines/m.pt2')])
+    (0o775, 'engines'), (0o707, 'engines'), (0o770, '.'), (0o664, 'engines/m.so'),
+    (0o602, 'engines/m.so')])
 def test_what_others_can_write_is_not_trusted(mode, place, tmp_path):
-    path = tmp_path / 'cache' / 'engines' / 'm.pt2'
+    path = tmp_path / 'cache' / 'engines' / 'm.so'
     cache.make_folder(path.parent)
     path.touch(0o600)
     cache.check_trusted(path)
@@ -249,13 +249,13 @@ def test_a_link_is_judged_by_where_it_leads(tmp_path):
     (tmp_path / 'open').chmod(0o777)
     (tmp_path / 'link').symlink_to(tmp_path / 'open')
     with pytest.raises(EngineError, match=f'chmod go-w {tmp_path}/open$'):
-        cache.check_trusted(tmp_path / 'link' / 'm.pt2')
+        cache.check_trusted(tmp_path / 'link' / 'm.so')
 
 
 def test_what_lies_in_a_folder_such_as_tmp_is_safe_from_others(tmp_path):
     (tmp_path / 'tmp' / 'engines').mkdir(parents=True, mode=0o700)
     (tmp_path / 'tmp').chmod(0o1777)
-    cache.check_trusted(tmp_path / 'tmp' / 'engines' / 'm.pt2')
+    cache.check_trusted(tmp_path / 'tmp' / 'engines' / 'm.so')
     with pytest.raises(EngineError, match='could have put there'):
         cache.check_trusted(tmp_path / 'tmp')
 

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 import shutil
 from types import SimpleNamespace
+import zipfile
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def cached(built, tmp_path, monkeypatch):
     """Return the path of the file in a copy of that cache, which is the one in use."""
     shutil.copytree(built.cache, tmp_path / 'cache')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    path, = cache_dir().glob('*.pt2')
+    path, = cache_dir().glob('*.so')
     return path
 
 
@@ -184,17 +185,19 @@ def test_weights_are_frozen_for_the_precision_and_the_number_of_threads(
     def compile_(program, package_path, inductor_configs):
         seen.append((inductor_configs, torch.is_grad_enabled(), torch.get_num_threads()))
         programs.append(program.module())
-        Path(package_path).write_text('code')
+        with zipfile.ZipFile(package_path, 'w') as archive:
+            archive.writestr('model/a.wrapper.so', b'code')
     monkeypatch.setattr('torch._inductor.aoti_compile_and_package', compile_)
     monkeypatch.setattr('rgbx_seg_ros.engines.compiled_files.check_compiler', lambda: None)
     monkeypatch.setattr('rgbx_seg_ros.engines.torch_engine.find_cpu', lambda: BFLOAT16_CPU)
     engine, before = kind(load_card(card_path), 'cpu'), torch.get_num_threads()
     precision = str(engine.precision).removeprefix('torch.')
     try:
-        engine_cache.build(load_card(card_path), FrameKind.of(*PAIR[:2]), tmp_path / 'a.pt2',
+        engine_cache.build(load_card(card_path), FrameKind.of(*PAIR[:2]), tmp_path / 'a.so',
                            precision=precision, threads=3)
     finally:
         torch.set_num_threads(before)
+    assert (tmp_path / 'a.so').read_bytes() == b'code'
     # With gradients the compiler does not freeze, and says nothing; for another number of
     # threads the order of the weights is another. Either way the code is as slow as PyTorch.
     (configs, *others), = seen
