@@ -25,6 +25,8 @@ _STARTS = {_PNG: PNG, b'\xff\xd8': JPEG, b'II*\0': TIFF, b'MM\0*': TIFF,
            b'II+\0': TIFF, b'MM\0+': TIFF, b'BM': BMP}
 _PNG_PICTURE = (b'IHDR', b'PLTE', b'IDAT', b'IEND')
 _PNG_GREY, _PNG_INDEXED = 0, 3
+_PNG_END = 12
+"""Bytes of the last chunk."""
 _MAX_PARTS = 50_000
 """Chunks of a PNG or segments of a JPEG; libpng makes one of 8 kB."""
 _MAX_SCANS = 100
@@ -114,6 +116,24 @@ def decode(data: bytes, max_pixels: int) -> np.ndarray:
         raise PictureError(f'the {header.kind} of {len(data)} bytes is damaged or of a sort that '
                            f'cv2 lacks: it cannot decode the {width} x {height} pixels')
     return pixels
+
+
+def with_comment(data: bytes, text: str) -> bytes:
+    """Return a file of cv2 with a text in it that is not seen: a PNG, JPEG or TIFF, no other."""
+    kind = next((kind for magic, kind in _STARTS.items() if data.startswith(magic)), None)
+    comment = text.encode()
+    if kind == PNG:
+        chunk = b'tEXtComment\0' + comment
+        end = len(data) - _PNG_END
+        return b''.join((data[:end], struct.pack('>I', len(chunk) - 4), chunk,
+                         struct.pack('>I', zlib.crc32(chunk)), data[end:]))
+    if kind == JPEG:
+        # Behind the first segment, which JFIF wants to be first.
+        first, = struct.unpack_from('>H', data, 4)
+        return b''.join((data[:4 + first], b'\xff\xfe', struct.pack('>H', len(comment) + 2),
+                         comment, data[4 + first:]))
+    # Nothing points to what follows the parts of a TIFF.
+    return data + comment if kind == TIFF else data
 
 
 def decode_ids(data: bytes, max_pixels: int) -> np.ndarray:

@@ -1,13 +1,22 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files appear whole or not at all, and what is read is not written over."""
+"""Files appear whole or not at all, and what a user has is not written over."""
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.files import appearing, check_output, JSON_FORMAT, write_json, write_text
+from rgbx_seg_ros.files import (
+    appearing,
+    check_outputs,
+    JSON_FORMAT,
+    MARK,
+    remove_parts,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -81,17 +90,59 @@ def test_a_text_is_whole_also_where_a_name_in_it_is_no_utf_8(tmp_path):
 def test_json_begins_with_its_format_and_carries_names_that_are_no_utf_8(tmp_path):
     path, name = tmp_path / 'scores.json', os.fsdecode(b'Stra\xdfe')
     write_json(path, {'bag': name})
-    assert json.loads(path.read_text(encoding='utf-8')) == {'format': 1, 'bag': name}
+    assert json.loads(path.read_text(encoding='utf-8')) == {
+        'format': 1, 'comment': MARK, 'bag': name}
     assert JSON_FORMAT == 1 and path.read_text().startswith('{\n  "format": 1,\n')
+
+
+def test_what_killed_processes_have_left_is_removed_and_nothing_else(tmp_path):
+    with pytest.raises(KeyError), appearing(tmp_path / 'last.pt') as part:
+        raise KeyError
+    kept = ['.last.7.part.txt', '.lasting.7.part.pt', 'last.pt']
+    for name in (part.name, '.last.7.part.pt', *kept):
+        (tmp_path / name).write_text('')
+    remove_parts(tmp_path / 'last.pt')
+    assert sorted(os.listdir(tmp_path)) == kept
+
+
+def test_the_file_before_is_kept_where_that_is_wanted(tmp_path):
+    path, previous = tmp_path / 'last', tmp_path / 'previous'
+    for text in '123':
+        with appearing(path, previous) as part:
+            part.write_text(text)
+    assert (path.read_text(), previous.read_text()) == ('3', '2')
+    assert sorted(os.listdir(tmp_path)) == ['last', 'previous']
 
 
 def test_an_output_that_cannot_be_is_told_before_the_work(tmp_path):
     read, link = tmp_path / 'rgb.png', tmp_path / 'link.png'
-    read.write_text('')
+    read.write_text(MARK)
     link.symlink_to(read)
-    check_output(tmp_path / 'new.png', [read, tmp_path / 'none'])
+    check_outputs([tmp_path / 'new.png', None], [read, tmp_path / 'none'])
     for path, said in ((tmp_path / 'nowhere' / 'a.png', 'its folder does not exist'),
                        (tmp_path, 'it is a folder'), (read, 'it is what is read'),
                        (link, 'it is what is read')):
         with pytest.raises(DataError, match=said):
-            check_output(path, [read])
+            check_outputs([tmp_path / 'new.png', path], [read])
+
+
+@pytest.mark.parametrize('content', [
+    'mine', 'x' * (3 << 20), 'x' * (2 << 20) + MARK + 'x' * (2 << 20)])
+def test_a_file_of_a_user_is_not_written_over(content, tmp_path):
+    path = tmp_path / 'mine.json'
+    path.write_text(content)
+    with pytest.raises(DataError, match="'.*mine.json': it exists already and is of no rgbx-seg"):
+        check_outputs([path])
+
+
+@pytest.mark.parametrize('content', [
+    '', MARK, MARK + 'x' * (3 << 20), 'x' * (3 << 20) + MARK, '{"source_sha256":"abc"'])
+def test_an_earlier_output_is_written_over_and_so_is_an_empty_file(content, tmp_path):
+    (tmp_path / 'old.json').write_text(content)
+    check_outputs([tmp_path / 'old.json'])
+
+
+def test_two_outputs_have_two_names_unless_they_go_to_a_device(tmp_path):
+    check_outputs([tmp_path / 'a', tmp_path / 'b', *[Path(os.devnull)] * 2])
+    with pytest.raises(DataError, match="/a': it is named for two outputs"):
+        check_outputs([tmp_path / 'a', tmp_path / '..' / tmp_path.name / 'a'])

@@ -44,7 +44,7 @@ from rgbx_seg_ros.engines.model_files import FrameKind
 from rgbx_seg_ros.engines.torch_engine import find_device, TorchEngine
 from rgbx_seg_ros.errors import EngineError, ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.files import check_output, write_json
+from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.health.telemetry import SHARES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS
@@ -350,8 +350,7 @@ def main(args):
     for name in args.engine:
         if name not in ENGINES:
             raise EngineError(f'engine {unknown_name(name, ENGINES)}')
-    if args.json:
-        check_output(args.json)
+    check_outputs([args.json])
     if args.ros:
         _measure_node(args)
         return

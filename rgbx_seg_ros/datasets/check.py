@@ -14,6 +14,7 @@ from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.datasets.survey import label_counts, Survey, x_form
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import write_image
 from tqdm import tqdm
 
@@ -298,8 +299,7 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command; return 1 where the data set is not whole."""
-    if args.sheet and not args.sheet.parent.is_dir():
-        raise DataError(f'cannot write {str(args.sheet)!r}: its folder does not exist')
+    check_outputs([args.sheet])
     if not args.folder.is_dir():
         raise DataError(f'{str(args.folder)!r} is not a folder')
     reports = check(args.dataset, args.folder, args.split)

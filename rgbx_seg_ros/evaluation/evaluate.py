@@ -27,7 +27,7 @@ from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
-from rgbx_seg_ros.files import check_output, write_json
+from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
@@ -327,8 +327,7 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    for path in filter(None, (args.json, args.report)):
-        check_output(path)
+    check_outputs((args.json, args.report))
     given = offline.given(args, USED)
     if given.parameters.tune_allocator:
         keep_freed_memory()

@@ -25,7 +25,7 @@ from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.files import write_text
+from rgbx_seg_ros.files import MARK, write_text
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
@@ -167,7 +167,7 @@ def _render(title, facts, labels, gallery, latencies_ms, notes):
     environment.filters.update(percent=_percent, uri=_data_uri)
     confusion = np.array(facts.get('confusion', np.zeros((len(labels), len(labels) + 1))))
     return environment.get_template('report.html.j2').render(
-        title=title, facts=facts, labels=labels, gallery=gallery, notes=notes,
+        title=title, mark=MARK, facts=facts, labels=labels, gallery=gallery, notes=notes,
         parts={'all': facts, **facts['parts']} if 'parts' in facts else {},
         confusion=_confusion(confusion, labels.names), with_numbers=len(labels) <= _MOST_NUMBERS,
         latency=_histogram(latencies_ms),

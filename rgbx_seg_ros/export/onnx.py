@@ -14,7 +14,7 @@ from rgbx_seg_ros.engines.onnx_files import OnnxModel, OPSET, write_onnx
 from rgbx_seg_ros.engines.trials import converted, range_of, resized
 from rgbx_seg_ros.errors import DataError, EngineError
 from rgbx_seg_ros.export.quantization import CALIBRATION_FRAMES, Cost, cost, quantize
-from rgbx_seg_ros.files import appearing
+from rgbx_seg_ros.files import appearing, check_outputs
 from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.resources import share_dir
@@ -101,6 +101,7 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
+    check_outputs([args.out])
     warnings.filterwarnings('ignore', module='copyreg|torch')  # the exporter's remarks on itself
     segmenter = Segmenter.from_card(args.model, device='cpu')
     dataset = FolderDataset(args.data or share_dir() / 'demo')

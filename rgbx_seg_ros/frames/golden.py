@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 from rgbx_seg_ros.errors import CardError, FrameError
+from rgbx_seg_ros.files import appearing, MARK
 from rgbx_seg_ros.frames.raw import check_rgb, check_x
 
 
@@ -41,6 +42,9 @@ def load_golden(path: Path) -> Golden:
 
 
 def save_golden(path: Path, golden: Golden) -> None:
-    """Write a golden frame."""
-    with path.open('wb') as file:
-        np.savez_compressed(file, **golden._asdict())
+    """Write a golden frame, whole or not at all."""
+    with appearing(path) as part:
+        with part.open('wb') as file:
+            np.savez_compressed(file, **golden._asdict())
+        with zipfile.ZipFile(part, 'a') as archive:
+            archive.comment = MARK.encode()

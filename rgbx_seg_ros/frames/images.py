@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from rgbx_seg_ros import pictures
 from rgbx_seg_ros.errors import DataError, PictureError
+from rgbx_seg_ros.files import appearing, MARK
 
 MAX_PIXELS = 1 << 28
 """
@@ -113,7 +114,8 @@ def write_image(path: Path, image: np.ndarray) -> None:
         if not is_written:
             raise DataError(f'cannot write {str(path)!r}: its format takes no '
                             f'{image.shape[1]}x{image.shape[0]} pixels of {image.dtype}, use .tif')
-        path.write_bytes(content.tobytes())
+        with appearing(path) as part:
+            part.write_bytes(pictures.with_comment(content.tobytes(), MARK))
     except cv2.error as error:
         raise DataError(f'cannot write {str(path)!r}: its ending names no image format, use '
                         '.png') from error

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.golden import Golden, save_golden
 from rgbx_seg_ros.frames.images import read_image, read_rgb
 from rgbx_seg_ros.inference.segmenter import Segmenter
@@ -50,8 +52,9 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    segmenter = Segmenter.from_card(args.model, device='cpu')
-    card = segmenter.card
+    card = load_card(args.model)
     path = args.out or card.folder / f'{card.name}.golden.npz'
+    check_outputs([path], (args.rgb, args.x))
+    segmenter = Segmenter.from_card(args.model, device='cpu')
     save_golden(path, freeze(segmenter, read_rgb(args.rgb), read_image(args.x)))
     print(f'wrote {path}; name it in the card: golden: {path.name}')

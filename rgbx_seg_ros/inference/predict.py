@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.files import check_output
+from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
@@ -34,8 +34,7 @@ def add_arguments(parser):
 
 def main(args):
     """Run the command."""
-    for path in filter(None, (args.out, args.mask, args.fused)):
-        check_output(path, (args.rgb, args.x))
+    check_outputs((args.out, args.mask, args.fused), (args.rgb, args.x))
     if args.mask and args.mask.suffix.lower() not in _LOSSLESS:
         raise DataError(f'mask {str(args.mask)!r}: allowed endings are {", ".join(_LOSSLESS)}, '
                         'other formats may change class ids')

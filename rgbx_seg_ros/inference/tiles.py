@@ -13,7 +13,6 @@ a file is compressed as one block.
 from collections import Counter
 import contextlib
 import math
-import os
 from pathlib import Path
 import warnings
 
@@ -22,6 +21,7 @@ from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.datasets.rasters import check_name, import_rasterio, open_raster, reading
 from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import appearing, MARK
 from rgbx_seg_ros.frames.raw import given_limits
 import torch
 from torch import nn
@@ -228,24 +228,25 @@ def _created(path, like, bands):
     from rasterio.shutil import copy
 
     png = path.suffix.lower() == '.png'
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tif')
-    complete = temporary.with_suffix('.png') if png else temporary
     # A PNG holds no place, and GDAL would put one into a second file beside it.
     place = {'crs': like.crs, 'transform': like.transform} if like.is_placed and not png else {}
-    try:
-        with rasterio.open(
-                temporary, 'w', driver='GTiff', width=like.width, height=like.height,
-                count=bands, dtype='uint8', compress='deflate', interleave='pixel', tiled=True,
-                blockxsize=_BLOCK, blockysize=_BLOCK, bigtiff='if_safer', **place) as file:
-            yield file
-        if png:
-            copy(temporary, complete, driver='PNG')
-        os.replace(complete, path)
-    except rasterio.errors.RasterioError as error:
-        raise DataError(f'cannot write {str(path)!r}: {error}') from error
-    finally:
-        for leftover in (temporary, complete):
-            leftover.unlink(missing_ok=True)
+    with appearing(path) as part:
+        temporary = part.with_suffix('.tif') if png else part
+        try:
+            with rasterio.open(
+                    temporary, 'w', driver='GTiff', width=like.width, height=like.height,
+                    count=bands, dtype='uint8', compress='deflate', interleave='pixel', tiled=True,
+                    blockxsize=_BLOCK, blockysize=_BLOCK, bigtiff='if_safer', **place) as file:
+                if not png:
+                    file.update_tags(TIFFTAG_SOFTWARE=MARK)
+                yield file
+            if png:
+                copy(temporary, part, driver='PNG', comment=MARK)
+        except rasterio.errors.RasterioError as error:
+            raise DataError(f'cannot write {str(path)!r}: {error}') from error
+        finally:
+            if png:
+                temporary.unlink(missing_ok=True)
 
 
 def _cache_bytes(rgb, x):

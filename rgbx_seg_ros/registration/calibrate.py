@@ -11,6 +11,7 @@ import numpy as np
 from rgbx_seg_ros.bags.storage import BagReader, RGB_TOPIC, X_TOPIC
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
+from rgbx_seg_ros.files import check_outputs, write_text
 from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
@@ -247,8 +248,7 @@ def main(args):
         if path.exists():
             raise DataError(f'{str(path)!r} exists already: remove it or choose another with '
                             f'{option}')
-        if not path.parent.is_dir():
-            raise DataError(f'cannot write {str(path)!r}: {str(path.parent)!r} is not a folder')
+    check_outputs((args.out, args.picture))
     if args.source.is_file() or (args.source / 'metadata.yaml').is_file():
         pairs = bag_pairs(args.source, args.pairs, args.rgb_topic, args.x_topic, args.slop_ms,
                           args.x_offset_ms, args.invalid)
@@ -257,9 +257,6 @@ def main(args):
     print(f'aligning {len(pairs)} pairs ...', flush=True)
     found = calibrate(pairs)
     write_image(args.picture, picture(pairs, found))
-    try:
-        args.out.write_text(found.yaml(), encoding='utf-8')
-    except OSError as error:
-        raise DataError(f'cannot write {str(args.out)!r}: {error.strerror}') from error
+    write_text(args.out, found.yaml())
     print(f'{found}\n\n{found.yaml()}\nwrote {args.out}, for the node with --params-file, and '
           f'{args.picture}: look at it')

@@ -29,7 +29,7 @@ from rgbx_seg_ros.bags.storage import (
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
-from rgbx_seg_ros.files import check_output, write_json
+from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.frames.raw import check_x
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference import offline
@@ -299,8 +299,7 @@ def add_arguments(parser):
 def main(args):
     """Run the command."""
     bag = bag_path(args.bag)
-    for path in filter(None, (args.json, args.report)):
-        check_output(path, bag.iterdir() if bag.is_dir() else [bag])
+    check_outputs((args.json, args.report), bag.iterdir() if bag.is_dir() else [bag])
     parameters, remark = offline.given(args, USED)
     if remark:
         warnings.warn(remark, stacklevel=2)

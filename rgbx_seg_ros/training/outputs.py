@@ -8,7 +8,7 @@ from rgbx_seg_ros.cards.card import Card
 from rgbx_seg_ros.engines.graph import to_batch
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import read_yaml
-from rgbx_seg_ros.files import appearing, check_output
+from rgbx_seg_ros.files import appearing, check_place
 from rgbx_seg_ros.frames.golden import save_golden
 from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.inference.golden import freeze
@@ -64,7 +64,7 @@ class Outputs:
         """Make the folder, and write the recipe; raise DataError where the rest cannot be."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self._written:
-            check_output(path)
+            check_place(path)
         _write(self.recipe, _MARK + config_text(config))
 
     def finish(self, network: nn.Module | None, sets) -> list[str]:
@@ -86,8 +86,7 @@ class Outputs:
             return ['no golden frame: the model is not sure of two classes in any frame that was '
                     'tried, the node starts without a self-test; rgbx-seg golden freezes one']
         golden, frame = found
-        with appearing(self.golden) as part:
-            save_golden(part, golden)
+        save_golden(self.golden, golden)
         self._content['golden'] = self.golden.name
         self._content['training'] += f' The golden frame is {frame}.'
         self._write_card()

@@ -7,12 +7,12 @@ A state is written beside the last one, forced onto the disk and then takes its 
 one is kept under another. What is damaged all the same is noticed by its checksums.
 """
 
-import os
 from pathlib import Path
 import pickle
 import zipfile
 
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import appearing, remove_parts
 import torch
 
 LAST, PREVIOUS = 'last.pt', 'previous.pt'
@@ -20,25 +20,9 @@ LAST, PREVIOUS = 'last.pt', 'previous.pt'
 
 def write_state(state: dict, folder: Path) -> None:
     """Write `state` to `folder`; the one written before stays beside it."""
-    part = folder / 'last.part'
-    with part.open('wb') as file:
+    remove_parts(folder / LAST)
+    with appearing(folder / LAST, folder / PREVIOUS) as part, part.open('wb') as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    last = folder / LAST
-    if last.exists():
-        os.replace(last, folder / PREVIOUS)
-    os.replace(part, last)
-    _sync(folder)
-
-
-def _sync(folder):
-    """Force the names of the files in `folder` onto the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_state(folder: Path) -> tuple[dict, Path] | None:

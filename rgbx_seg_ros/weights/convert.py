@@ -11,6 +11,7 @@ import textwrap
 
 from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.errors import WeightsError
+from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.weights.checkpoint import BACKBONE, save_weights, sha256
 from rgbx_seg_ros.weights.published import BACKBONES, described, Found, read_weights
@@ -33,8 +34,8 @@ def import_weights(file: str | Path, out: str | Path, network: str | None = None
     if out.suffix != '.safetensors':
         raise WeightsError(f'output {str(out)!r} must end in .safetensors')
     source_sha256 = sha256(file)
-    if out.exists() and out.samefile(file):
-        raise WeightsError(f'output {str(out)!r} is the checkpoint itself: choose another name')
+    if out.exists():
+        check_outputs([out], [file])
     found = read_weights(file, network, card, place)
     metadata = {'kind': found.kind, 'network': found.network, 'source_sha256': source_sha256,
                 'network_args': json.dumps(found.network_args)}

@@ -16,6 +16,7 @@ from rgbx_seg_ros.engines.onnx_files import OnnxModel, write_onnx
 from rgbx_seg_ros.errors import CardError, DataError, EngineError
 from rgbx_seg_ros.export import onnx as verb
 from rgbx_seg_ros.fields import from_mapping
+from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.networks import build, NETWORKS, resnet
 from rgbx_seg_ros.networks.convnext import CONVNEXT
@@ -75,6 +76,10 @@ def test_the_command_says_what_it_wrote_and_how_it_was_tried(exported):
     assert 'opset 20) for 90x70 RGB with 60x50 X of uint16\n' in out
     assert 'on 10 pairs of ' in out and '% of the mask differ' in ' '.join(out.split())
     assert [one.name for one in path.parent.iterdir()] == ['tiny.onnx']
+
+
+def test_the_file_may_be_written_over(exported):
+    check_outputs([exported[0]])
 
 
 def test_the_card_lies_in_the_file(exported, tiny_card):

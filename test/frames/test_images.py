@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import check_outputs, MARK
 from rgbx_seg_ros.frames import images
 from rgbx_seg_ros.frames.images import read_header, read_image, read_rgb, write_image
 from support.picture_files import encode, png, png_chunk, tiff, turned
@@ -103,6 +104,33 @@ def test_a_header_is_read_of_a_file_of_any_size(write):
         read_header(write(b'text', 'text.tif'))
     with pytest.raises(DataError, match="nowhere.tif': No such file"):
         read_header(path.with_name('nowhere.tif'))
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.jpg', 'a.tif', 'a.tiff'])
+def test_a_picture_tells_who_has_written_it_and_is_the_same_with_that(name, tmp_path):
+    path = tmp_path / name
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    for _ in range(2):
+        check_outputs([path])
+        write_image(path, image)
+    plain = cv2.imencode(path.suffix, image[..., ::-1])[1]
+    assert np.array_equal(read_rgb(path), cv2.imdecode(plain, cv2.IMREAD_COLOR)[..., ::-1])
+    Image = pytest.importorskip('PIL.Image', reason='another reader than cv2')
+    with Image.open(path) as picture:
+        assert np.array_equal(np.array(picture), read_rgb(path))
+        if name == 'a.png':
+            assert picture.info == {'Comment': MARK}
+        if name == 'a.jpg':
+            assert picture.info['comment'] == MARK.encode()
+
+
+@pytest.mark.parametrize('name', ['a.bmp', 'a.webp'])
+def test_a_picture_that_takes_no_text_is_not_written_over(name, tmp_path):
+    path = tmp_path / name
+    write_image(path, np.zeros((4, 5, 3), np.uint8))
+    assert cv2.imread(str(path)).shape == (4, 5, 3)
+    with pytest.raises(DataError, match=f'{name}.: it exists already'):
+        check_outputs([path])
 
 
 def test_an_image_is_written_as_it_is_read(tmp_path):

@@ -88,6 +88,12 @@ def test_a_mask_is_not_written_in_a_format_that_changes_ids(pair, tiny_card, tmp
         assert not (tmp_path / name).exists()
 
 
+def test_the_outputs_are_written_over_the_next_time(pair, tiny_card, tmp_path, command):
+    for _ in range(2):
+        assert command('predict', *pair, '-m', tiny_card, '-o', tmp_path / 'o.jpg',
+                       '--mask', tmp_path / 'm.png', '--device', 'cpu')[::2] == (0, '')
+
+
 def test_nothing_is_written_over_what_is_read(pair, tiny_card, command):
     before = [path.read_bytes() for path in pair]
     for option, path in (('-o', pair[0]), ('--mask', pair[1]), ('--fused', pair[0])):

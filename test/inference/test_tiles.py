@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.tiles import segment_tiles, window_starts
 from rgbx_seg_ros.networks import Network
@@ -194,7 +195,9 @@ def test_the_mask_keeps_the_place_of_the_image_and_comes_in_tiles(card, images, 
 @pytest.mark.parametrize('ending', ['.tif', '.png'])
 def test_the_overlay_is_that_of_the_mask(card, pair, images, tmp_path, ending):
     mask, overlay = tmp_path / f'mask{ending}', tmp_path / f'overlay{ending}'
-    segment_tiles(Tiny(), card(), *pair, mask, overlay, progress=False)
+    for _ in range(2):
+        check_outputs((mask, overlay))
+        segment_tiles(Tiny(), card(), *pair, mask, overlay, progress=False)
     np.testing.assert_array_equal(
         read_rgb(overlay), card().labels.overlay(images[0], read_image(mask)))
 

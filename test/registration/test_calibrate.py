@@ -144,7 +144,7 @@ def test_a_file_that_exists_is_kept(folder, tmp_path, option):
 
 
 def test_a_folder_that_is_missing_is_told_before_the_work(folder, tmp_path, capsys):
-    with pytest.raises(DataError, match="none' is not a folder"):
+    with pytest.raises(DataError, match="new.png': its folder does not exist"):
         run(folder, '-o', tmp_path / 'new.yaml', '--picture', tmp_path / 'none' / 'new.png')
     assert not capsys.readouterr().out and not list(tmp_path.iterdir())
 
