@@ -4,14 +4,13 @@
 
 from array import array
 from dataclasses import dataclass, field, fields
-import math
 from pathlib import Path
 import re
 from typing import Any
 
 from rgbx_seg_ros.cards.card import X_KINDS, X_NORMALIZATIONS
 from rgbx_seg_ros.errors import ParameterError
-from rgbx_seg_ros.fields import read_yaml, unknown_name
+from rgbx_seg_ros.fields import check_number, read_yaml, unknown_name
 from rgbx_seg_ros.health.monitor import HealthSettings, POLICIES
 from rgbx_seg_ros.sync.pairing import PairingSettings
 
@@ -244,32 +243,23 @@ class Parameters:
 def _checked(spec, value):
     """Return `value` as the type of its default, or raise ParameterError."""
     facts, kind = spec.metadata, type(spec.default)
-    wrong = f'parameter {facts["name"]!r} is {value!r}'
+    name = f'parameter {facts["name"]!r}'
+    if kind in (int, float):
+        check_number(name, value, ParameterError, low=facts['low'], high=facts['high'],
+                     integer=kind is int)
+        return kind(value)
     if kind is tuple:
-        return _checked_numbers(wrong, value, len(spec.default))
-    if kind is float and _is_number(value):
-        value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ParameterError(f'{wrong}, needed is a value of type {kind.__name__}')
+        # ROS gives an array, YAML a list.
+        if not isinstance(value, (list, tuple, array)) or len(value) != len(spec.default):
+            raise ParameterError(f'{name} is {value!r}, needed are {len(spec.default)} numbers')
+        for i, number in enumerate(value):
+            check_number(f'{name}[{i}]', number, ParameterError)
+        return tuple(map(float, value))
+    if type(value) is not kind:
+        raise ParameterError(f'{name} is {value!r}, needed is a value of type {kind.__name__}')
     if facts['allowed'] and value not in facts['allowed']:
-        raise ParameterError(f'{wrong}, allowed are: {", ".join(facts["allowed"])}')
-    if facts['low'] is not None and not facts['low'] <= value <= facts['high']:
-        raise ParameterError(f'{wrong}, allowed is {facts["low"]:g} to {facts["high"]:g}')
+        raise ParameterError(f'{name} is {value!r}, allowed are: {", ".join(facts["allowed"])}')
     return value
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _checked_numbers(wrong, value, count):
-    """Return `count` finite numbers as a tuple; ROS gives an array, YAML a list."""
-    numbers = tuple(value) if isinstance(value, (list, tuple, array)) else ()
-    if len(numbers) != count or not all(map(_is_number, numbers)):
-        raise ParameterError(f'{wrong}, needed is a value of {count} numbers')
-    if not all(map(math.isfinite, numbers)):
-        raise ParameterError(f'{wrong}, needed are finite numbers')
-    return tuple(map(float, numbers))
 
 
 DEFAULTS = Parameters()
