@@ -1,6 +1,10 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written: whole or not at all, and never over what a user has."""
+"""
+Files that are listed, without hidden ones.
+
+Files that are written: whole or not at all, and never over what a user has.
+"""
 
 from collections.abc import Generator, Iterable
 import contextlib
@@ -69,6 +73,15 @@ def _sync(path: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def visible(folder: Path) -> list[Path]:
+    """
+    Return what lies in a folder by name, without what is hidden.
+
+    Among the hidden are the ._NAME.png that macOS leaves beside each file on other disks.
+    """
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith('.')]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@
 import errno
 from pathlib import Path, PurePath
 
+from rgbx_seg_ros.files import visible
 import yaml
 
 ZSTD = b'\x28\xb5\x2f\xfd'
@@ -44,7 +45,7 @@ def refusal(path: Path, error: Exception, opening: bool) -> str:
 
 def without_metadata(folder: Path) -> str:
     """Return what to do about a folder that has no metadata.yaml."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = [path.name for path in visible(folder)]
     if any(name.endswith('.bag') for name in names):
         advice = f'The .bag in it is {_TO_ROS_2}'
     elif any(name.endswith('.zstd') for name in names):
@@ -59,8 +60,8 @@ def without_metadata(folder: Path) -> str:
 def outdated_metadata(folder: Path) -> str:
     """Return why metadata.yaml may tell of more messages than its files hold, and what to do."""
     listed = {path.name for path in _listed(folder, _metadata(folder))}
-    others = sorted(path.name for path in folder.iterdir()
-                    if _ending(path) in _STORAGES and path.name not in listed)
+    others = [path.name for path in visible(folder)
+              if _ending(path) in _STORAGES and path.name not in listed]
     if others:
         return (f'it does not name {", ".join(map(repr, others))} beside it: `ros2 bag reindex` '
                 'takes them in')
@@ -70,7 +71,8 @@ def outdated_metadata(folder: Path) -> str:
 
 def unmerged_log(path: Path) -> str | None:
     """Return what to do about messages that a recorder which was killed has left beside a .db3."""
-    for file in sorted(path.glob('*.db3')) if path.is_dir() else [path]:
+    files = visible(path) if path.is_dir() else [path]
+    for file in (file for file in files if _ending(file) == '.db3'):
         log = file.with_name(f'{file.name}-wal')
         if log.is_file() and log.stat().st_size:
             return (f'{log.name!r} holds messages that are not in {file.name!r} yet: `sqlite3 '
@@ -82,13 +84,13 @@ def recover(path: Path) -> str:
     """Return the command that writes a whole file of a damaged one, or of those of a folder."""
     if not path.is_dir():
         return _RECOVER.get(_ending(path), _RECOVER['.mcap'])
-    endings = sorted({_ending(file) for file in path.iterdir()} & set(_RECOVER)) or ['.mcap']
+    endings = sorted({_ending(file) for file in visible(path)} & set(_RECOVER)) or ['.mcap']
     return f'{_RECOVER[endings[0]]}, then `ros2 bag reindex`,'
 
 
 def storage_of(folder: Path) -> str | None:
     """Return the storage that the files in a folder tell by their endings."""
-    found = {_STORAGES[_ending(path)] for path in folder.iterdir() if _ending(path) in _STORAGES}
+    found = {_STORAGES[_ending(path)] for path in visible(folder) if _ending(path) in _STORAGES}
     return found.pop() if len(found) == 1 else None
 
 

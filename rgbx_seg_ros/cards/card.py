@@ -19,6 +19,7 @@ import shlex
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.errors import CardError, RgbxSegError, WeightsError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.files import visible
 from rgbx_seg_ros.resources import share_dir
 
 X_KINDS = ('thermal', 'depth', 'polarization', 'dsm')
@@ -355,7 +356,7 @@ def user_models_dir() -> Path:
 
 def list_cards() -> list[str]:
     """Return the names of the cards that come with the package."""
-    return sorted(path.stem for path in models_dir().glob('*.yaml'))
+    return [path.stem for path in visible(models_dir()) if path.suffix == '.yaml']
 
 
 def load_card(path_or_name: str | Path) -> Card:

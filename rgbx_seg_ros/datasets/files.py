@@ -9,20 +9,12 @@ import re
 import cv2
 import numpy as np
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.files import visible
 from rgbx_seg_ros.frames.images import read_stored
 from rgbx_seg_ros.pictures import decode_ids
 
 ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 _UTF_16 = (b'\xff\xfe', b'\xfe\xff')
-
-
-def visible(folder: Path) -> list[Path]:
-    """
-    Return what lies in a folder by name, without what is hidden.
-
-    Among the hidden are the ._NAME.png that macOS leaves beside each file on other disks.
-    """
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith('.')]
 
 
 def folders_in(folder: Path) -> list[str]:

@@ -22,9 +22,10 @@ import numpy as np
 from rgbx_seg_ros.cards.card import X_KINDS
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets.base import Files, PairedDataset
-from rgbx_seg_ros.datasets.files import folders_in, images_in, read_lines, visible
+from rgbx_seg_ros.datasets.files import folders_in, images_in, read_lines
 from rgbx_seg_ros.errors import CardError, DataError
 from rgbx_seg_ros.fields import from_mapping, read_yaml, unknown_name
+from rgbx_seg_ros.files import visible
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
 DESCRIPTION = 'dataset.yaml'

@@ -69,7 +69,9 @@ def test_missing_bags_say_what_is_missing(tmp_path):
         read_all(tmp_path / 'empty')
     bag = write_bag(tmp_path / 'bag')
     (bag / 'metadata.yaml').unlink()
-    with pytest.raises(DataError, match=r"no metadata.yaml.*'bag.mcap'.*ros2 bag reindex"):
+    for name in ('._bag.mcap', '._ros1.bag', '.DS_Store'):  # what macOS leaves
+        (bag / name).write_text('')
+    with pytest.raises(DataError, match=r"no metadata.yaml.*\['bag.mcap'\].*ros2 bag reindex"):
         read_all(bag)
 
 
@@ -145,6 +147,8 @@ def test_an_mcap_that_was_not_written_for_ros_2_is_told_by_its_profile(tmp_path,
 def test_an_empty_storage_identifier_is_told_by_the_files(tmp_path, storage):
     """As `ros2 bag reindex` of Humble leaves it."""
     bag = change_metadata(split_bag(tmp_path / 'bag', storage), storage_identifier='')
+    for ending in ('mcap', 'db3'):
+        (bag / f'._bag.{ending}').write_text('')
     assert len(read_all(bag)) == 12
     bag = change_metadata(compressed_bag(tmp_path / 'packed', CompressionMode.FILE),
                           storage_identifier='')

@@ -89,6 +89,14 @@ def test_at_least_one_card_is_shipped_and_every_file_is_listed():
         list_cards())
 
 
+def test_what_macos_leaves_beside_a_card_is_none(write_card, monkeypatch):
+    card = write_card()
+    (card.parent / f'._{card.name}').write_bytes(b'\0\5\26\7')
+    monkeypatch.setattr('rgbx_seg_ros.cards.card.models_dir', lambda: card.parent)
+    assert list_cards() == ['tiny']
+    assert load_card('tiny').name == 'tiny'
+
+
 def test_a_card_is_read_from_a_path_with_the_weights_beside_it(write_card):
     path = write_card(weights={'file': 'w.safetensors'})
     card = load_card(str(path))
