@@ -10,6 +10,7 @@ import warnings
 
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.tables import aligned
 from rgbx_seg_ros.waiting import wait_without_spinning
 
 COMMANDS = {
@@ -39,8 +40,8 @@ ROS_PACKAGES = ('diagnostic_msgs', 'lifecycle_msgs', 'rcl_interfaces', 'rclpy', 
 
 def parse(arguments):
     """Return the parsed command line; the function to call is its `main`."""
-    width = max(map(len, COMMANDS))
-    verbs = '\n'.join(f'  {verb:{width}}  {text}' for verb, (_, text) in COMMANDS.items())
+    verbs = '\n'.join(aligned(
+        [(f'  {verb}', text) for verb, (_, text) in COMMANDS.items()], '<<'))
     parser = argparse.ArgumentParser(
         prog='rgbx-seg', formatter_class=argparse.RawDescriptionHelpFormatter,
         usage='rgbx-seg [-h] [--version] VERB ...',

@@ -21,6 +21,7 @@ ROOMS = {
     'errors': set(),
     'fields': {'yaml'},
     'files': set(),
+    'tables': set(),
     'resources': set(),
     'sensors': set(),
     'subprocesses': set(),
@@ -198,7 +199,7 @@ def test_every_room_exists():
 PAGE = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 AT_THE_ROOT = {
     '', '__main__', 'allocator', 'cpu', 'distributed', 'errors', 'fields', 'files', 'pictures',
-    'resources', 'sensors', 'subprocesses', 'waiting'}
+    'resources', 'sensors', 'subprocesses', 'tables', 'waiting'}
 
 
 def uses():

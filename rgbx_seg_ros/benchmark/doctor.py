@@ -17,7 +17,6 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
 from typing import NamedTuple
 import warnings
 
@@ -28,13 +27,14 @@ from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.cpu import Cpu, find_cpu
 from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.resources import share_dir, use_fastdds_profile
+from rgbx_seg_ros.tables import wrapped
 
 OK, MISSING, BROKEN = '[ok]', '[--]', '[!!]'
 DEFAULT = Parameters()
 WORTHWHILE = 1.15
 """How many times as fast another engine must be to be recommended."""
 
-_WIDTH, _ROS = 80, 'ROS 2'
+_ROS = 'ROS 2'
 _ERROR_LENGTH = 300
 _SHARED_MEMORY = 128 << 20
 """Two processes with the shipped profile of Fast DDS need half of it for their segments."""
@@ -332,9 +332,7 @@ def _item(start, text):
     """Return `text` as an item of a list; only prose is wrapped, commands are there to copy."""
     prose, *commands = text.split('\n')
     indent = ' ' * len(start)
-    return '\n'.join([textwrap.fill(prose, _WIDTH, initial_indent=start, break_on_hyphens=False,
-                                    subsequent_indent=indent, break_long_words=False),
-                      *(f'{indent}{command}' for command in commands)])
+    return '\n'.join([wrapped(prose, start), *(f'{indent}{command}' for command in commands)])
 
 
 def add_arguments(parser):

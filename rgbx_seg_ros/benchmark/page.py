@@ -3,9 +3,9 @@
 """What `rgbx-seg benchmark` has measured, as text in 80 columns."""
 
 import itertools
-import textwrap
 
-_WIDTH = 80
+from rgbx_seg_ros.tables import aligned, wrapped
+
 _COLUMNS = ('engine', 'p50', 'p95', 'p99', 'fps', 'pre', 'net', 'post', 'copy', 'MB', 'GMAC',
             'roof', 'ratio')
 _LEGEND = (
@@ -21,19 +21,18 @@ _LEGEND = (
 def page(facts: dict) -> str:
     """Return the facts of a `Comparison` as a text: the machine, a table, what it means."""
     rows = facts['rows']
-    cells = [_COLUMNS, *(_cells(row, _plain_of(row, rows)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [*_machine(facts), '']
-    lines.append(_line(_COLUMNS, widths))
-    for _, group in itertools.groupby(zip(rows, cells[1:], strict=True),
+    titles, *texts = aligned(
+        [_COLUMNS, *(_cells(row, _plain_of(row, rows)) for row in rows)],
+        '<' + '>' * (len(_COLUMNS) - 1), gap=' ')
+    lines = [*_machine(facts), '', titles]
+    for _, group in itertools.groupby(zip(rows, texts, strict=True),
                                       lambda pair: pair[0]['model']):
         group = list(group)
-        lines += ['', _title(group[0][0])]
-        lines += [_line(texts, widths) for _, texts in group]
+        lines += ['', _title(group[0][0]), *(text for _, text in group)]
         waits = (f'{row["engine"]} {_short(row["longest_wait_ms"])}' for row, _ in group)
         lines += _wrapped([f'longest wait of another thread: {", ".join(waits)}'])
         lines += _wrapped(f'{row["engine"]}: {row["note"]}' for row, _ in group if row['note'])
-    return '\n'.join([*lines, '', *textwrap.wrap(_legend(facts), _WIDTH)])
+    return '\n'.join([*lines, '', wrapped(_legend(facts))])
 
 
 def _machine(facts):
@@ -83,15 +82,8 @@ def _short(value):
     return f'{value:.{digits}f}'
 
 
-def _line(texts, widths):
-    first, *others = (text.ljust(width) if i == 0 else text.rjust(width)
-                      for i, (text, width) in enumerate(zip(texts, widths, strict=True)))
-    return ' '.join([first, *others])
-
-
 def _wrapped(texts):
-    return [line for text in texts for line in textwrap.wrap(
-        text, _WIDTH, subsequent_indent='    ', break_on_hyphens=False)]
+    return [wrapped(text, indent='    ') for text in texts]
 
 
 def _legend(facts):

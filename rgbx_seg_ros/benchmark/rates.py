@@ -5,10 +5,10 @@
 from dataclasses import dataclass
 import math
 from pathlib import Path
-import textwrap
 
 import numpy as np
 from rgbx_seg_ros.errors import ParameterError, RgbxSegError
+from rgbx_seg_ros.tables import aligned, wrapped
 
 ALLOWED_LOSS = 0.05
 """Share of the pairs that may get no mask at the rate that is searched for."""
@@ -189,11 +189,10 @@ def table(result: Result) -> str:
     rows += [(f'{name} {figure}, ms', *(_text(getattr(run, f'{name}_ms').get(figure))
                                         for run in runs))
              for name in ('latency', 'jitter') for figure in FIGURES]
-    wide = max(len(title) for title, *_ in rows)
-    narrow = max(len(cell) for _, *cells in rows for cell in cells)
-    lines = [f'| {title:{wide}} | {" | ".join(f"{cell:>{narrow}}" for cell in cells)} |'
-             for title, *cells in rows]
-    lines.insert(1, f'| {"-" * wide} |' + f' {"-" * (narrow - 1)}: |' * len(runs))
+    lines = [f'| {line} |' for line in aligned(rows, '<' + '>' * len(runs), gap=' | ')]
+    _, first, *others, _ = map(len, lines[0].split('|'))
+    lines.insert(1, f'| {"-" * (first - 2)} |' + ''.join(
+        f' {"-" * (width - 3)}: |' for width in others))
     limit = (f', {LIMIT_HZ:g} Hz being the highest that is tried'
              if result.throughput.rate_hz == LIMIT_HZ else '')
     told = (
@@ -204,5 +203,5 @@ def table(result: Result) -> str:
         f'mask{limit}. - reason: drops, by the counts of the node. latency: from the stamp of a '
         'pair to the callback of a subscriber to the mask. jitter: |r[i-1] - 2 r[i] + r[i+1]| of '
         f'the times r of reception. Both leave out the first {WARM_UP} pairs of a run.')
-    above, below = (textwrap.fill(text, 80) for text in told)
+    above, below = map(wrapped, told)
     return '\n'.join([above, '', *lines, '', below])

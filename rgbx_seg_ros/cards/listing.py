@@ -8,13 +8,12 @@ import os
 from pathlib import Path
 import shlex
 import sys
-import textwrap
 from typing import Any
 
 from rgbx_seg_ros.cards.card import Card, list_cards, load_card
 from rgbx_seg_ros.cards.labels import LabelSet
+from rgbx_seg_ros.tables import aligned, wrapped
 
-_WIDTH = 79
 _X_RANGE = {
     'auto': '0..255 of 8-bit frames, percentiles {percentiles} of wider ones, become 0..1',
     'percentile': 'percentiles {percentiles} of each frame become 0..1',
@@ -44,16 +43,13 @@ def main(args: Namespace) -> None:
 
 def _table(cards: list[Card]) -> str:
     """Return a line for each card, those that can run first."""
-    rows = [(card.name, card.network, f'RGB + {card.x.kind}', f'{len(card.classes):7}',
+    rows = [(card.name, card.network, f'RGB + {card.x.kind}', str(len(card.classes)),
              _state(card)) for card in cards]
     rows.sort(key=lambda row: not row[-1].startswith('ready'))
     rows.insert(0, ('model', 'network', 'sees', 'classes', 'weights'))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-             for row in rows]
-    lines += ['', 'rgbx-seg models show NAME tells all of one: inputs, classes, licences, scores,',
-              'where its authors offer weights and how to import them.']
-    return '\n'.join(line.rstrip() for line in lines)
+    return '\n'.join([*aligned(rows, '<<<><'), '', wrapped(
+        'rgbx-seg models show NAME tells all of one: inputs, classes, licences, scores, where its '
+        'authors offer weights and how to import them.')])
 
 
 def _state(card: Card) -> str:
@@ -91,9 +87,7 @@ def _section(title: str, paragraphs: Iterable[str], **layout: Any) -> str:
 
 def _fill(text: str, hang: str = '  ') -> str:
     """Return `text` wrapped as one paragraph, its further lines behind `hang`."""
-    return textwrap.fill(' '.join(text.split()), _WIDTH, initial_indent='    ',
-                         subsequent_indent='    ' + hang, break_on_hyphens=False,
-                         break_long_words=False)
+    return wrapped(' '.join(text.split()), '    ', '    ' + hang)
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
@@ -130,13 +124,11 @@ def _inputs(card: Card) -> Iterator[str]:
 def _classes(labels: LabelSet) -> str:
     """Return a line for each class; a terminal also gets a block of its colour."""
     colored = sys.stdout.isatty() and not os.environ.get('NO_COLOR')
-    width = max(map(len, labels.names))
-    lines = []
-    for label in labels:
-        red, green, blue = label.color
-        block = f'\033[48;2;{red};{green};{blue}m  \033[0m ' if colored else ''
-        lines.append(f'    {block}{label.id:3} {label.name:{width}}  {red:3} {green:3} {blue:3}')
-    return '\n'.join(lines)
+    blocks = ['\033[48;2;{};{};{}m  \033[0m '.format(*label.color) if colored else ''
+              for label in labels]
+    lines = aligned([(str(label.id), label.name, *map(str, label.color)) for label in labels],
+                    '><>>>')
+    return '\n'.join(f'    {block}{line}' for block, line in zip(blocks, lines, strict=True))
 
 
 def _weights(card: Card) -> Iterator[str]:

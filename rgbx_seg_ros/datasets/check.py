@@ -16,6 +16,7 @@ from rgbx_seg_ros.datasets.survey import label_counts, Survey, x_form
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import write_image
+from rgbx_seg_ros.tables import figures
 from tqdm import tqdm
 
 _MOST_PROBLEMS = 20
@@ -158,24 +159,15 @@ def _title(report):
 
 
 def _histogram(reports):
-    """Return the lines of a table, the share of each class in each split in percent."""
+    """Return the texts of a table, the share of each class in each split in percent."""
     if not reports:
         return []
     shares = [report.shares for report in reports]
-    labels = _labels(reports)
-    width = max(17, *(len(f'{label.id} {label.name}') for label in labels))
-    columns = [max(8, len(_title(report))) for report in reports]
-    lines = [f'{"class, percent":{width}}' + ''.join(
-        f'  {_title(report):>{column}}' for report, column in zip(reports, columns, strict=True))]
-    for label in labels:
-        row = f'{f"{label.id} {label.name}":{width}}'
-        for share, column in zip(shares, columns, strict=True):
-            row += f'  {100 * share[label.id]:{column}.2f}'
-        lines.append(row)
-    lines.append(f'{"unlabeled, of all":{width}}' + ''.join(
-        f'  {100 * report.unlabeled:{column}.2f}'
-        for report, column in zip(reports, columns, strict=True)))
-    return lines
+    return [figures([
+        ('class, percent', *map(_title, reports)),
+        *((f'{label.id} {label.name}', *(f'{100 * share[label.id]:.2f}' for share in shares))
+          for label in _labels(reports)),
+        ('unlabeled, of all', *(f'{100 * report.unlabeled:.2f}' for report in reports))])]
 
 
 def _labels(reports):

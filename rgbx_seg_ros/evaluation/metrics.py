@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError
+from rgbx_seg_ros.tables import figures
 
 BOUNDARY_TOLERANCE = 0.0075
 """How far a boundary may be off, in diagonals of the frame: 6 pixels at 640x480."""
@@ -223,16 +224,11 @@ def mean(scores: np.ndarray, absent: float = math.nan) -> float:
 def table(names, columns: dict[str, np.ndarray], means: dict[str, float],
           accuracy: float) -> str:
     """Return scores in percent: a row for each of `names`, `means`, and the pixel accuracy."""
-    width = max(10, *(len(name) for name in names))
-    titles = [_TITLES[name] for name in columns]
-    rows = [('class', titles), *zip(names, ([percent(score) for score in row]
-                                            for row in zip(*columns.values(), strict=True)),
-                                    strict=True),
-            ('mean', [percent(means[name]) for name in columns])]
-    widths = [max(7, len(title) + 2) for title in titles]
-    lines = [f'{name:{width}}' + ''.join(f'{cell:>{w}}' for cell, w in zip(
-        cells, widths, strict=True)) for name, cells in rows]
-    return '\n'.join([*lines, f'pixel accuracy {percent(accuracy)}'])
+    rows = [('class', *(_TITLES[name] for name in columns)),
+            *((name, *map(percent, row))
+              for name, *row in zip(names, *columns.values(), strict=True)),
+            ('mean', *(percent(means[name]) for name in columns))]
+    return f'{figures(rows)}\npixel accuracy {percent(accuracy)}'
 
 
 def percent(share: float) -> str:

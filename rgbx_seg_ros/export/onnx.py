@@ -5,7 +5,6 @@
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import textwrap
 import warnings
 
 from rgbx_seg_ros.datasets import FolderDataset
@@ -18,6 +17,7 @@ from rgbx_seg_ros.files import appearing, check_outputs
 from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.resources import share_dir
+from rgbx_seg_ros.tables import wrapped
 
 _PAIRS_TRIED = 10
 
@@ -120,5 +120,5 @@ def main(args):
     precision = 'int8' if args.int8 else 'float32'
     print(f'wrote {args.out} ({os.path.getsize(args.out) / 1e6:.1f} MB, {precision}, opset '
           f'{OPSET}) for {kind}')
-    print(textwrap.fill(f'on {count} pairs of {dataset.root} {difference}, against PyTorch', 80,
-                        subsequent_indent='    ', break_long_words=False))
+    print(wrapped(f'on {count} pairs of {dataset.root} {difference}, against PyTorch',
+                  indent='    '))

@@ -3,7 +3,6 @@
 """`rgbx-seg predict`: segment image files."""
 
 from pathlib import Path
-import textwrap
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
+from rgbx_seg_ros.tables import wrapped
 
 _LOSSLESS = ('.png', '.tif', '.tiff', '.bmp')
 
@@ -48,9 +48,8 @@ def main(args):
     seconds = time.perf_counter() - started
     found = ', '.join(f'{label.name} {100 * counts[label.id] / counts.sum():.1f} %'
                       for label in segmenter.labels if counts[label.id])
-    print(textwrap.fill(
-        f'{args.out}: {found} ({seconds:.2f} s on {segmenter.engine.device})', 80,
-        subsequent_indent='    ', break_long_words=False, break_on_hyphens=False))
+    print(wrapped(f'{args.out}: {found} ({seconds:.2f} s on {segmenter.engine.device})',
+                  indent='    '))
 
 
 def _predict(args, segmenter):

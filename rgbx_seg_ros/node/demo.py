@@ -33,6 +33,7 @@ from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_imag
 from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.resources import keep_local, share_dir
 from rgbx_seg_ros.subprocesses import python_command
+from rgbx_seg_ros.tables import aligned
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
@@ -339,8 +340,7 @@ def main(args):
             ('inference p50/p95', 'inference_ms'),
             ('capture to publish p50/p95', 'capture_to_publish_ms'),
             ('capture to receive p50/p95', 'capture_to_receive_ms')))]
-    for title, value in rows:
-        print(f'{title:28}{value}')
+    print(*aligned([(title, str(value)) for title, value in rows], '<<'), sep='\n')
     print(f'pictures: {args.out / "contact_sheet.png"}, overlay_*.png; bag: '
           f'{args.out / "recording"}')
     if not metrics['masks_out']:

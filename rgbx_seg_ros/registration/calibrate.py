@@ -18,6 +18,7 @@ from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.registration.alignment import agreement, align, Alignment, edges, MIN_PAIRS
 from rgbx_seg_ros.registration.warp import Homography, Registration
 from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
+from rgbx_seg_ros.tables import aligned
 import yaml
 
 _LATENESS_NS = 500_000_000
@@ -67,8 +68,7 @@ class Calibration:
         ]
         if self.before >= self.alignment.agreement:
             rows.append(('note', '', 'X lay on RGB as well before: registration.mode none may do'))
-        return '\n'.join(textwrap.fill(f'{name:12}{figure:>5}  {text}', 80,
-                                       subsequent_indent=' ' * 19) for name, figure, text in rows)
+        return '\n'.join(aligned(rows, '<><'))
 
 
 def calibrate(pairs) -> Calibration:

@@ -4,12 +4,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-import textwrap
 
 from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
+from rgbx_seg_ros.files import visible
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,18 @@ class Report:
     def __str__(self):
         drops = ', '.join(f'{reason} {count}' for reason, count in sorted(self.drops.items()))
         rows = [
-            ('RGB frames', f'{self.messages["rgb"]:6}', self.topics['rgb']),
-            ('X frames', f'{self.messages["x"]:6}', self.topics['x']),
-            ('dropped', f'{sum(self.drops.values()):6}', drops),
+            ('RGB frames', str(self.messages['rgb']), self.topics['rgb']),
+            ('X frames', str(self.messages['x']), self.topics['x']),
+            ('dropped', str(sum(self.drops.values())), drops),
             *(('', '', f'first bad {kind} message: {text}')
               for kind, text in self.malformed.items()),
-            ('pairs', f'{self.pairs:6}', f'X minus RGB: median {self.offset_ms["median"]:.1f} ms, '
-                                         f'p95 {self.offset_ms["p95"]:.1f} ms'),
-            ('inference', f'{self.inference_ms["median"]:6.1f}',
+            ('pairs', str(self.pairs), f'X minus RGB: median {self.offset_ms["median"]:.1f} ms, '
+                                       f'p95 {self.offset_ms["p95"]:.1f} ms'),
+            ('inference', f'{self.inference_ms["median"]:.1f}',
              f'ms median, p95 {self.inference_ms["p95"]:.1f} ms; {self.model} on {self.device}'),
             *([('drift', '', self.drift)] * bool(self.drift)),
         ]
-        lines = [textwrap.fill(f'{name:10} {figure:6}  {text}', 80, subsequent_indent=' ' * 19,
-                               break_on_hyphens=False) for name, figure, text in rows]
+        lines = aligned(rows, '<><')
         if 'label' in self.topics:
             lines += ['', f'{self.scored} masks scored against {self.topics["label"]}, percent']
             lines += [self.table] * bool(self.scored)
@@ -76,7 +76,7 @@ def write_page(page: Path, report: Report, part: Part, inference_ms, segmenter: 
     """Write the page of a replay whose scores are `part`, its times `inference_ms`."""
     bag = Path(report.bag)
     scores = Evaluation(segmenter.labels, PROTOCOLS['plain'], {'all': part}, [])
-    files = sorted(bag.iterdir()) if bag.is_dir() else [bag]
+    files = visible(bag) if bag.is_dir() else [bag]
     drops = ', '.join(f'{reason} {count}' for reason, count in sorted(report.drops.items()))
     notes = {
         **{name: f'{report.messages[name]} in {topic}' for name, topic in report.topics.items()},

@@ -7,12 +7,12 @@ import json
 import os
 from pathlib import Path
 import re
-import textwrap
 
 from rgbx_seg_ros.cards.card import Card, load_card
 from rgbx_seg_ros.errors import WeightsError
 from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.networks import NETWORKS
+from rgbx_seg_ros.tables import wrapped
 from rgbx_seg_ros.weights.checkpoint import BACKBONE, save_weights, sha256
 from rgbx_seg_ros.weights.published import BACKBONES, described, Found, read_weights
 import torch
@@ -81,17 +81,17 @@ def _report(found, file, out, card):
     if found.kind == BACKBONE:
         encoders = sorted({name.partition('.')[0] for name in found.state})
         yield f'{file}: a backbone for {" and ".join(encoders)} of {found.network}{where}{behind}'
-        yield _wrapped(BACKBONES[found.network].title)
+        yield wrapped(BACKBONES[found.network].title, '    ')
     else:
         yield f'{file}: {found.network}{where}{behind}'
-        yield _wrapped(described(found.arguments))
+        yield wrapped(described(found.arguments), '    ')
     if found.others:
-        yield _wrapped(f'the same names are also in {", ".join(map(repr, found.others))}: --state '
-                       'takes one of them')
+        yield wrapped(f'the same names are also in {", ".join(map(repr, found.others))}: --state '
+                      'takes one of them', '    ')
     yield f'    {len(found.state)} entries, {numbers / 1e6:.2f} million numbers'
     if found.unused:
-        yield _wrapped(f'{len(found.unused)} dropped, which no prediction reads: '
-                       f'{_grouped(found.unused)}')
+        yield wrapped(f'{len(found.unused)} dropped, which no prediction reads: '
+                      f'{_grouped(found.unused)}', '    ')
     yield f'wrote {out} ({os.path.getsize(out) / 1e6:.1f} MB, float32)'
     if found.kind == BACKBONE:
         yield f'start from it: rgbx-seg train ... --weights {out}'
@@ -112,8 +112,3 @@ def _grouped(names):
     shown = [f'{module} ({count})' for module, count in modules.most_common(_GROUPS_SHOWN)]
     rest = len(modules) - len(shown)
     return ', '.join(shown) + (f' and {rest} more' if rest else '')
-
-
-def _wrapped(text):
-    return textwrap.fill(text, 79, initial_indent='    ', subsequent_indent='    ',
-                         break_on_hyphens=False, break_long_words=False)

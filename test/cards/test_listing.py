@@ -140,7 +140,7 @@ def test_colours_are_for_terminals(terminal, variable, colored, command, monkeyp
     monkeypatch.setenv('NO_COLOR', variable)
     monkeypatch.setattr('sys.stdout.isatty', lambda: terminal)
     _, out, _ = command('models', 'show', 'msrs_person_car_bike')
-    assert ('\033[48;2;30;120;255m  \033[0m   1 car' in out) == colored
+    assert ('\033[48;2;30;120;255m  \033[0m 1  car' in out) == colored
     assert ('\033' in out) == colored
 
 

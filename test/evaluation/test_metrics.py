@@ -80,11 +80,11 @@ def test_the_table_shows_percent_and_says_where_there_is_nothing():
     matrix = ConfusionMatrix(3)
     matrix.update(np.array([[0, 0, 1, 1, 255]], np.uint8), np.array([[0, 1, 1, 255, 2]], np.uint8))
     assert matrix.table(['background', 'car', 'a_rather_long_name']) == '\n'.join([
-        'class                 IoU  recall  precision     F1',
-        'background           50.0    50.0      100.0   66.7',
-        'car                  33.3    50.0       50.0   50.0',
-        'a_rather_long_name    n/a     n/a        n/a    n/a',
-        'mean                 41.7    50.0       75.0   58.3',
+        'class                IoU  recall  precision    F1',
+        'background          50.0    50.0      100.0  66.7',
+        'car                 33.3    50.0       50.0  50.0',
+        'a_rather_long_name   n/a     n/a        n/a   n/a',
+        'mean                41.7    50.0       75.0  58.3',
         'pixel accuracy 50.0'])
 
 
