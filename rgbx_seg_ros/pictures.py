@@ -35,12 +35,17 @@ _JPEG_MARKER = re.compile(rb'\xff([^\xff])', re.DOTALL)
 _JPEG_SCAN, _JPEG_END = re.compile(rb'\xff\xda'), re.compile(rb'\xff\xd9')
 _EXIF = b'Exif\0\0'
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
-_ORIENTATION, _COLOR_MAP, _TILE_WIDTH, _TILE_HEIGHT = 274, 320, 322, 323
+_ORIENTATION, _COLOR_MAP, _TILE_WIDTH, _TILE_HEIGHT, _SAMPLE_FORMAT = 274, 320, 322, 323, 339
 _TIFF_CODES = {1: 'B', 3: 'H', 4: 'I', 16: 'Q'}
 """The types of the tags that are read here, as `struct` names them."""
 _TIFF_PAINTED = 3
 _TIFF_LOSSLESS = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 """None, three of fax, LZW, Deflate, PackBits, old Deflate, LZMA and Zstandard."""
+_TIFF_TYPES = {(1, 8): 'uint8', (1, 16): 'uint16', (1, 32): 'uint32', (1, 64): 'uint64',
+               (2, 8): 'int8', (2, 16): 'int16', (2, 32): 'int32', (2, 64): 'int64',
+               (3, 16): 'float16', (3, 32): 'float32', (3, 64): 'float64',
+               (5, 32): 'complex', (6, 64): 'complex64', (6, 128): 'complex128'}
+"""The types of values by sample format and bits; those of other bits are spread over 8 or 16."""
 _MAX_TILE = 1 << 24
 """Largest width * height of a tile: cv2 reserves one, however small the picture is."""
 _DAMAGED = (KeyError, OverflowError, struct.error)
@@ -63,6 +68,8 @@ class Header(NamedTuple):
     """That of EXIF: 1 as stored, 2 to 8 to be mirrored or turned when shown."""
     tile_pixels: int = 0
     """Width * height of a tile, where the picture is stored in tiles."""
+    type_name: str = ''
+    """That of numpy for the values of a TIFF, where it has one."""
 
 
 def kind_of(data: Data) -> str:
@@ -115,6 +122,10 @@ def decode(data: bytes, max_pixels: int) -> np.ndarray:
     if pixels is None or pixels.shape[:2] != (height, width):
         raise PictureError(f'the {header.kind} of {len(data)} bytes is damaged or of a sort that '
                            f'cv2 lacks: it cannot decode the {width} x {height} pixels')
+    if header.type_name not in ('', pixels.dtype.name):
+        # Before 4.6 it takes the bits of integers for floats, and the sign for a high value.
+        raise PictureError(f'its values are {header.type_name}, which OpenCV {cv2.__version__} '
+                           f'takes for {pixels.dtype}: convert it to uint8, uint16 or float32')
     return pixels
 
 
@@ -232,7 +243,8 @@ def _walk_tiff(data: Data) -> tuple[Header, Data]:
             TIFF, tags.first(_WIDTH), tags.first(_HEIGHT), bits,
             tags.first(_PHOTOMETRIC, 0) == _TIFF_PAINTED and bits <= 8,
             tags.first(_COMPRESSION, 1) not in _TIFF_LOSSLESS, tags.orientation(),
-            tags.first(_TILE_WIDTH, 0) * tags.first(_TILE_HEIGHT, 0))
+            tags.first(_TILE_WIDTH, 0) * tags.first(_TILE_HEIGHT, 0),
+            _TIFF_TYPES.get((tags.first(_SAMPLE_FORMAT, 1), bits), ''))
     except _DAMAGED as error:
         raise PictureError(f'the TIFF of {len(data)} bytes is truncated or damaged: needed are '
                            'its tags, width and height among them') from error

@@ -44,16 +44,42 @@ def ids_of(bits):
     (encode('.bmp', COLORS), Header('BMP', 11, 7, 24, False, False, 1)),
     (bmp(GREY % 16, 4), Header('BMP', 11, 7, 4, True, False, 1)),
     (bmp(GREY % 16, 4, is_os2=True), Header('BMP', 11, 7, 4, True, False, 1)),
-    (encode('.tif', COLORS), Header('TIFF', 11, 7, 8, False, False, 1)),
-    (tiff(GREY.astype(np.float32), order='>'), Header('TIFF', 11, 7, 32, False, False, 1)),
-    (tiff(GREY, is_big=True, _274=8), Header('TIFF', 11, 7, 8, False, False, 8)),
+    (encode('.tif', COLORS), Header('TIFF', 11, 7, 8, False, False, 1, 0, 'uint8')),
+    (tiff(GREY.astype(np.float32), order='>'),
+     Header('TIFF', 11, 7, 32, False, False, 1, 0, 'float32')),
+    (tiff(GREY, is_big=True, _274=8), Header('TIFF', 11, 7, 8, False, False, 8, 0, 'uint8')),
     (painted_tiff(GREY % 2, 1), Header('TIFF', 11, 7, 1, True, False, 1)),
-    (tiff(GREY, _259=7), Header('TIFF', 11, 7, 8, False, True, 1)),
-    (tiff(GREY, _322=16, _323=32), Header('TIFF', 11, 7, 8, False, False, 1, 512)),
+    (tiff(GREY, _259=7), Header('TIFF', 11, 7, 8, False, True, 1, 0, 'uint8')),
+    (tiff(GREY, _322=16, _323=32),
+     Header('TIFF', 11, 7, 8, False, False, 1, 512, 'uint8')),
 ])
 def test_the_header_says_what_is_in_the_file(data, header):
     assert read_header(data) == header
     assert read_header(memoryview(data)) == header  # a map of a file
+
+
+@pytest.mark.parametrize('dtype', [
+    f'{kind}{bits}' for kind in ('uint', 'int') for bits in (8, 16, 32, 64)] + [
+        'float16', 'float32', 'float64'])
+def test_the_values_of_a_tiff_come_as_they_are_or_not_at_all(dtype):
+    """In version 4.5 of OpenCV bits of integers become floats, and a sign a high value."""
+    values = np.arange(-38, 39).reshape(7, 11).astype(dtype)
+    try:
+        pixels = decode(tiff(values), PIXELS)
+    except PictureError:
+        assert dtype not in ('uint8', 'uint16', 'float32', 'float64')  # what every OpenCV reads
+    else:
+        assert pixels.dtype == dtype and np.array_equal(pixels, values)
+
+
+@pytest.mark.parametrize(('stored', 'taken'), [
+    ('int8', 'uint8'), ('int16', 'uint16'), ('int32', 'float32'), ('int64', 'float64')])
+def test_values_that_an_opencv_takes_for_others_are_told(stored, taken, monkeypatch):
+    file = tiff(np.full((7, 11), -1, stored))
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: np.full((7, 11), -1, stored).view(taken))
+    with pytest.raises(PictureError, match=f'values are {stored}, which OpenCV .* takes for '
+                                           f'{taken}: convert it to uint8'):
+        decode(file, PIXELS)
 
 
 @pytest.mark.parametrize('ending', ['.jpg', '.png', '.tif'])

@@ -107,17 +107,19 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W) or (H, W, 3) RGB pixels; the ending of `path` chooses the format."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    # cv2 dies of an ending that is no text, and cv2.imwrite would tell of a missing folder in
+    # words of its own on stderr.
+    if not path.suffix.isascii() or not cv2.haveImageWriter(f'a{path.suffix}'):
+        raise DataError(f'cannot write {str(path)!r}: its ending names no image format, use .png')
     try:
-        # cv2 dies of an ending that is no text, and cv2.imwrite would tell of a missing folder in
-        # words of its own on stderr.
-        is_written, content = cv2.imencode(path.suffix if path.suffix.isascii() else '', image)
-        if not is_written:
-            raise DataError(f'cannot write {str(path)!r}: its format takes no '
-                            f'{image.shape[1]}x{image.shape[0]} pixels of {image.dtype}, use .tif')
+        is_written, content = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        is_written = False
+    if not is_written:
+        raise DataError(f'cannot write {str(path)!r}: its format takes no '
+                        f'{image.shape[1]}x{image.shape[0]} pixels of {image.dtype}, use .tif')
+    try:
         with appearing(path) as part:
             part.write_bytes(pictures.with_comment(content.tobytes(), MARK))
-    except cv2.error as error:
-        raise DataError(f'cannot write {str(path)!r}: its ending names no image format, use '
-                        '.png') from error
     except OSError as error:
         raise DataError(f'cannot write {str(path)!r}: {error.strerror}') from error

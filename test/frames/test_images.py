@@ -3,6 +3,7 @@
 """Image files: what is read of them, and which are refused with their name and a remedy."""
 
 import os
+import re
 
 import cv2
 import numpy as np
@@ -62,9 +63,9 @@ def test_a_type_that_no_network_takes_is_told_with_the_file(write, image):
     with pytest.raises(DataError) as error:
         read_image(path)
     text = str(error.value)
-    # Old versions of cv2 do not read three bands of float64.
+    # Old versions of cv2 do not read three bands of float64, and take integers for floats.
     assert f'{str(path)!r} is {image.dtype}, a network takes uint8, uint16, float32' in text or (
-        f'cannot read {str(path)!r}' in text and 'of a sort that cv2 lacks' in text)
+        re.search(f'cannot read {str(path)!r}.*(a sort that cv2 lacks|takes for)', text))
     assert '\n' not in text
 
 
