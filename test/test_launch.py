@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launch files, with the real launch and launch_ros, and the files they name."""
 
+from dataclasses import replace
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
-from rgbx_seg_ros.parameters import Parameters
+from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.parameters import Parameters, read_parameters
 from rgbx_seg_ros.resources import share_dir
 import yaml
 
@@ -24,6 +27,20 @@ def test_every_config_holds_valid_parameters_for_every_node(path):
     assert list(content) == ['/**']
     parameters = Parameters.from_ros(content['/**']['ros__parameters'])
     load_card(parameters.model)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.name)
+def test_every_config_takes_the_raw_frames_of_its_cameras(path):
+    parameters = Parameters.from_ros(read_parameters(path))
+    segmenter = Segmenter.from_parameters(replace(parameters, device='cpu'))
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (480, 640, 3), np.uint8)
+    x = rng.integers(0, 256, (480, 640), np.uint8)
+    if segmenter.card.x.kind == 'depth':  # mm, and 0 where nothing was measured
+        x = np.linspace(300, 9000, 640 * 480).reshape(480, 640).astype(np.uint16)
+        x[:, :60] = x[100:200, 300:] = 0
+    assert segmenter(rgb, x).mask.shape == (480, 640)
+    assert parameters.x_kind in ('card', segmenter.card.x.kind)
 
 
 def test_rviz_shows_topics_that_the_node_publishes():
