@@ -245,6 +245,8 @@ def _input(name: str, report: NodeReport, since: _Since, lasts_s: float) -> Stat
         'frame_rate_msg': stamp_rate_hz, 'current_delay_from_realtime_ms': given.stamp_age_ms}
     if name == 'x':
         values |= {'registration': report.registration, 'drift': report.drift or 'none'}
+    else:
+        values['dark'] = report.dark or 'none'
     level, message = _trouble(name, report, since, lasts_s)
     return _status(name, level, message, given.frame_id or report.model, values)
 
@@ -291,6 +293,8 @@ def _trouble(name: str, report: NodeReport, since: _Since, lasts_s: float) -> tu
         return level, stamps
     if name == 'x' and report.drift:
         return level, f'x no longer lies on rgb: {report.drift}'
+    if name == 'rgb' and report.dark:
+        return level, f'rgb is dark: {report.dark}'
     return Level.OK, f'{name} is ok'
 
 

@@ -75,7 +75,10 @@ DIAGNOSTICS = {
         **{f'drops.{reason}': f'{meaning}; absent while there is none'
            for reason, meaning in DROPS.items()},
     },
-    'rgb': _INPUT,
+    'rgb': {
+        **_INPUT,
+        'dark': 'what is wrong with the bits of 16-bit frames, or none',
+    },
     'x': {
         **_INPUT,
         'registration': 'how X is brought onto RGB',
@@ -170,3 +173,5 @@ class NodeReport:
     registration: str = 'none'
     drift: str = ''
     """What is wrong with the registration; empty if nothing is."""
+    dark: str = ''
+    """What is wrong with the bits of 16-bit colour frames; empty if nothing is."""

@@ -13,13 +13,16 @@ _ROWS = 16
 
 
 class BitWatch:
-    """Warns once where none of many frames comes near the highest value."""
+    """Warns once, and keeps it in `trouble`, where none of many frames has a high value."""
 
     def __init__(self):
-        self._seen = self._highest = 0
+        self._seen = self._highest = self._bits = 0
+        self.trouble = ''
 
     def look(self, message, bits: int) -> None:
         """Take a message of a colour camera into account, of whose values `bits` count."""
+        if bits != self._bits:
+            self._seen, self._highest, self._bits, self.trouble = 0, 0, bits, ''
         if self._seen == _FRAMES:
             return
         pixels = raw_pixels(message)
@@ -30,7 +33,8 @@ class BitWatch:
         self._highest = max(self._highest, int(np.max(pixels[::_ROWS])))
         used = max(8, self._highest.bit_length())
         if self._seen == _FRAMES and used < bits - 1:  # one bit less is a dim scene
-            warnings.warn(
+            self.trouble = (
                 f'no value of the 16-bit colour frames is above {self._highest}, of {bits} bits '
                 f'that count: the picture is nearly black; if the camera gives {used} bits, set '
-                f'rgb.bits to {used}', stacklevel=2)
+                f'rgb.bits to {used}')
+            warnings.warn(self.trouble, stacklevel=2)

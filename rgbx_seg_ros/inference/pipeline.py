@@ -128,6 +128,11 @@ class Pipeline:
                     post_ms=1e3 * (time.perf_counter() - segmented))
         return rgb, result, grid
 
+    @property
+    def dark(self) -> str:
+        """What is wrong with the bits of the colour frames; empty if nothing is."""
+        return self._bits.trouble
+
     def _placed(self, job, grid, rgb, x):
         """Return X on the grid and its range, or None where it cannot be brought there."""
         try:

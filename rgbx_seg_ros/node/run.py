@@ -272,4 +272,5 @@ class Run:
             x_offset_ms=parameters.x_offset_ms, newest_apart_ms=apart_ms,
             clock_jumps=self._pairer.clock_jumps, failure=self._failure,
             registration=parameters.registration_mode, drift=self._rig.drift,
+            dark=self._pipeline.dark,
             **{name: one.report(received[name]) for name, one in self._inputs.items()})

@@ -160,6 +160,14 @@ def test_drift_of_the_registration_warns_and_says_how_far():
     assert told['segmentation'].level == Level.WARN
 
 
+def test_colour_of_empty_bits_warns_and_says_which_to_set():
+    told = assess(START, later(dark='no value is above 1023; set rgb.bits to 10'))
+    assert told['rgb'].level == told['segmentation'].level == Level.WARN
+    assert told['rgb'].message.startswith('rgb is dark: no value is above 1023')
+    assert told['rgb'].values['dark'] == 'no value is above 1023; set rgb.bits to 10'
+    assert assess(START, later())['rgb'].values['dark'] == 'none'
+
+
 @pytest.mark.parametrize(('mode', 'level', 'words'), [
     ('rgb_only', Level.WARN, 'masks come from rgb alone: x is dead'),
     ('x_only', Level.WARN, 'masks come from x alone: x is dead'),

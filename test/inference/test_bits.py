@@ -39,5 +39,16 @@ def test_a_picture_that_uses_its_bits_is_not(encoding, highest, bits):
     assert told(encoding, highest, bits) == []
 
 
+def test_what_is_wrong_stays_told_until_the_bits_are_set():
+    watch, message = BitWatch(), image(Rosbags(), np.full((48, 64), 1023, np.uint16), 'mono16')
+    for bits, dark in ((16, True), (10, False), (12, True)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter('always')
+            for _ in range(2 * _FRAMES):
+                watch.look(message, bits)
+        assert [str(one.message) for one in said] == [watch.trouble] * dark
+        assert bool(watch.trouble) == dark
+
+
 def test_a_few_dark_frames_say_nothing():
     assert told('rgb16', 100, frames=_FRAMES - 1) == []

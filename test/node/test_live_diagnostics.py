@@ -8,6 +8,7 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
 import numpy as np  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.health import assessor  # noqa: E402
 from rgbx_seg_ros.health.report import DIAGNOSTICS, Level  # noqa: E402
 from rgbx_seg_ros.health.telemetry import QUANTITIES  # noqa: E402
@@ -16,6 +17,7 @@ from rgbx_seg_ros.node import run  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 from support.node_stage import RGB, stamps, X  # noqa: E402
 from support.ros_stage import header  # noqa: E402
 
@@ -59,6 +61,21 @@ def test_a_node_at_work_tells_every_value_of_the_table(stage, make_node):
     assert sections['rgb'].hardware_id == 'rgb'
     assert sections['x'].values['topic'] == '/x/image'
     assert float(sections['timing'].values['latency_ms_p99']) < 1000
+
+
+def test_colour_of_empty_bits_is_told_until_the_bits_are_set(stage, make_node):
+    node = make_node(health__frozen_ms=0.0)
+    stage.listen(DiagnosticArray, '/diagnostics')
+    rgb = np.full((48, 64), 700, np.uint16)
+
+    def rgb_is(level):
+        stage.send(to_image(rgb, 'mono16', Header()), X, stage.stamp())
+        return told(stage) and told(stage)['rgb'].level == level
+    stage.wait(lambda: rgb_is(Level.WARN) and 'dark' in told(stage)['rgb'].message)
+    assert told(stage)['rgb'].message.endswith('set rgb.bits to 10')
+    assert told(stage)['segmentation'].level == Level.WARN
+    assert node.set_parameters([Parameter('rgb.bits', value=10)])[0].successful
+    stage.wait(lambda: rgb_is(Level.OK))
 
 
 # Nothing comes out
