@@ -233,6 +233,13 @@ class Card:
     """Height and width, in pixels and multiples of 32, at which the network runs."""
     rgb: RgbInput
     x: XInput
+    groups: dict = field(default_factory=dict)
+    """
+    Name of a group: list of the names of its classes, for consumers that want no single ones.
+
+    A class may be in several groups or in none. What a vehicle can drive on is `drivable`, what
+    moves by itself `dynamic`, what else stands in its way `obstacle`.
+    """
     network_args: dict = field(default_factory=dict)
     """Further arguments of the network's constructor."""
     window: Window | None = None
@@ -271,8 +278,8 @@ class Card:
 
     @cached_property
     def labels(self) -> LabelSet:
-        """The classes as a LabelSet."""
-        return LabelSet(self.classes)
+        """The classes as a LabelSet, with their groups."""
+        return LabelSet(self.classes, self.groups)
 
     @property
     def path(self) -> Path:

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Class ids, their names and colours, and the pictures made of a mask."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import json
+from typing import Any
 
 import numpy as np
-from rgbx_seg_ros.errors import CardError
+from rgbx_seg_ros.errors import CardError, ParameterError
+from rgbx_seg_ros.fields import unknown_name
 
 UNLABELED = 255
 """Id of a pixel without a label: ignored in training and scores, unknown to a planner."""
@@ -30,9 +32,17 @@ class LabelClass:
 
 
 class LabelSet(tuple[LabelClass, ...]):
-    """The classes of a model in the order of their ids, which run from 0 without a gap."""
+    """
+    The classes of a model in the order of their ids, which run from 0 without a gap.
 
-    def __new__(cls, classes: Iterable[LabelClass]) -> 'LabelSet':
+    `groups` has names for some of them together, such as drivable: [road, gravel]; a class may be
+    in several, or in none.
+    """
+
+    groups: dict[str, tuple[str, ...]]
+
+    def __new__(cls, classes: Iterable[LabelClass],
+                groups: Mapping[str, Sequence[str]] | None = None) -> 'LabelSet':
         self = super().__new__(cls, classes)
         ids = [label.id for label in self]
         if not ids or ids != list(range(len(ids))):
@@ -41,7 +51,35 @@ class LabelSet(tuple[LabelClass, ...]):
         for name in names:
             if names.count(name) > 1:
                 raise CardError(f'class name {name!r} is given twice')
+        self.groups = {name: self._members(name, members)
+                       for name, members in (groups or {}).items()}
         return self
+
+    def _members(self, group: str, members: Any) -> tuple[str, ...]:
+        """Return the names in a group, or raise CardError."""
+        if not isinstance(group, str) or not group.strip():
+            raise CardError(f'a group is named {group!r}: needed is a word')
+        if isinstance(members, str) or not isinstance(members, Sequence) or not members:
+            raise CardError(f'group {group!r} is {members!r}, needed is a list of class names')
+        for name in members:
+            if name not in self.names:
+                raise CardError(f'group {group!r}: class {unknown_name(name, self.names)}')
+            if members.count(name) > 1:
+                raise CardError(f'group {group!r} has the class {name!r} twice')
+        return tuple(members)
+
+    def grouped(self, groups: Mapping[str, Sequence[str]]) -> 'LabelSet':
+        """Return the same classes with `groups` beside their own, or in place of some."""
+        return LabelSet(self, {**self.groups, **groups})
+
+    def ids(self, group: str) -> np.ndarray:
+        """Return which of all 256 ids are in a group, (256,) bool; raise CardError without it."""
+        if group not in self.groups:
+            known = unknown_name(group, self.groups) if self.groups else (
+                f'{group!r} is unknown, as the model has no groups')
+            raise CardError(f'group {known}; give groups in the card (groups) or by the parameter '
+                            'classes.groups')
+        return np.isin(np.arange(256), [self.names.index(n) for n in self.groups[group]])
 
     @property
     def names(self) -> list[str]:
@@ -79,7 +117,35 @@ class LabelSet(tuple[LabelClass, ...]):
         return picture.reshape(rgb.shape)
 
     def to_json(self) -> str:
-        """Return the palette as JSON: a list of id, name and color, 255 at the end."""
-        entries = [{'id': c.id, 'name': c.name, 'color': list(c.color)} for c in self]
+        """
+        Return the palette as JSON: a list of id, name and color, 255 at the end.
+
+        Where there are groups, each entry also has the list of those that the class is in.
+        """
+        entries: list[dict[str, Any]] = [
+            {'id': c.id, 'name': c.name, 'color': list(c.color)} for c in self]
         entries.append({'id': UNLABELED, 'name': 'unlabeled', 'color': [0, 0, 0]})
+        if self.groups:
+            for entry in entries:
+                entry['groups'] = [group for group, members in self.groups.items()
+                                   if entry['name'] in members]
         return json.dumps(entries)
+
+
+def parse_groups(text: str) -> dict[str, list[str]]:
+    """
+    Return the groups in a text such as `drivable=road; dynamic=person, car`; none in an empty one.
+
+    Raise ParameterError for a text of another form.
+    """
+    groups: dict[str, list[str]] = {}
+    for part in filter(str.strip, text.split(';')):
+        name, equals, members = (piece.strip() for piece in part.partition('='))
+        words = [word.strip() for word in members.split(',')]
+        if not (name and equals and all(words)):
+            raise ParameterError(f'{part.strip()!r} is no group: needed is its name, = and class '
+                                 "names with commas between them, as in 'dynamic=person, car'")
+        if name in groups:
+            raise ParameterError(f'group {name!r} is given twice')
+        groups[name] = words
+    return groups

@@ -71,6 +71,8 @@ def _describe(card: Card) -> str:
         _section('network', [f'{card.network}{_arguments(card.network_args)}']),
         _section('inputs', _inputs(card)),
         f'classes:\n{_classes(card.labels)}',
+        _section('groups', [f'{name}: {", ".join(members)}'
+                            for name, members in card.labels.groups.items()]),
         '\n    '.join(['weights:', *_weights(card)]),
         _section('training', [card.training], hang=''),
         _section('licenses', _facts(card.licenses)),

@@ -130,6 +130,24 @@ def test_a_card_names_an_onnx_file_or_providers_or_both_or_nothing(write_card):
     assert load_card(write_card(onnx={'providers': ['CPU']})).onnx == Onnx(providers=('CPU',))
 
 
+def test_a_card_may_group_its_classes(write_card):
+    card = load_card(write_card(groups={'dynamic': ['car', 'person']}))
+    assert card.labels.groups == {'dynamic': ('car', 'person')}
+    assert load_card(write_card()).labels.groups == {}
+
+
+@pytest.mark.parametrize(('groups', 'message'), [
+    ({'dynamic': ['cat']}, "group 'dynamic': class 'cat' is unknown; did you mean 'car'"),
+    (['car'], "'groups' is \\['car'\\], needed is a value of type dict"),
+])
+def test_a_card_with_groups_of_others_classes_is_refused_with_its_path(
+        write_card, groups, message):
+    path = write_card(groups=groups)
+    with pytest.raises(CardError, match=message) as error:
+        load_card(path)
+    assert str(path) in str(error.value)
+
+
 def test_an_unknown_model_gets_the_nearest_name():
     name = list_cards()[0]
     with pytest.raises(CardError, match=f"'{name}x' is unknown; did you mean '{name}'"):

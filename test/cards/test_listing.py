@@ -89,6 +89,12 @@ def test_inputs_are_told_in_words(name, parts, command):
         assert part in words
 
 
+def test_groups_of_classes_are_told_where_a_card_has_some(command, write_card):
+    _, out, _ = command('models', 'show', write_card(groups={'dynamic': ['car', 'person']}))
+    assert '\ngroups:\n    dynamic: car, person\n' in out
+    assert 'groups:' not in command('models', 'show', write_card())[1]
+
+
 def test_what_the_authors_state_never_looks_measured(command):
     _, out, _ = command('models', 'show', 'difusionseg_msrs')
     head, _, tail = out.partition('\nscores of the authors, not measured with this package:\n')
