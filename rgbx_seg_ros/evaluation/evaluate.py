@@ -18,11 +18,13 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
+from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
 from rgbx_seg_ros.datasets.survey import Survey
 from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
+from rgbx_seg_ros.evaluation.common import ScoredClasses
 from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
@@ -188,22 +190,26 @@ class Evaluation:
 
 def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Sensors.BOTH,
              protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
-             processes: Processes = ALONE, parameters: Parameters = DEFAULTS) -> Evaluation:
+             processes: Processes = ALONE, parameters: Parameters = DEFAULTS,
+             classes: ScoredClasses | None = None) -> Evaluation:
     """
     Segment every pair of `data` and return the scores.
 
     The frames of `sensors` count, one alone as after the failure of the other.
     Frames without a label count for the boxes only. A `gallery` gets the labelled frames, with
     their mean IoU. Each of several `processes` takes its share of the frames, and all of them
-    return the same. Of `parameters` those of the registration and the confidence count. Raise
+    return the same. Of `parameters` those of the registration and the confidence count. The
+    classes of the score are those of the model, unless `classes` says otherwise. Raise
     DataError where there is nothing to score against, and ParameterError for a protocol, a loss or
     parameters that the model cannot have.
     """
     card = segmenter.card
     presentation = Presentation(segmenter, protocol, parameters, sensors)
-    _check_classes(data, card)
-    light = lights(data.names)
-    parts = {name: Part(len(card.labels)) for name in sorted(set(light.values())) or ['all']}
+    if classes is None:
+        _check_classes(data, card)
+        classes = ScoredClasses(card.labels)
+    labels, light = classes.labels, lights(data.names)
+    parts = {name: Part(len(labels)) for name in sorted(set(light.values())) or ['all']}
     frames, survey, error = [], Survey(), None
     indices = tqdm(range(processes.rank, len(data), processes.count), unit='pair',
                    disable=None if processes.is_first else True)
@@ -211,15 +217,18 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
         for index in indices:
             sample = data[index]
             survey.add(sample)
+            if sample.label is not None:
+                sample = replace(sample, label=classes.of_data(sample.label))
             sample = presentation.prepare(sample)
             started = time.perf_counter()
             mask, confidence = presentation.segment(sample)
             ms = 1e3 * (time.perf_counter() - started)
-            of_frame = Part(len(card.labels))
-            of_frame.update(sample, mask, confidence, _known_boxes(data, sample.name, card))
+            mask = classes.of_model(mask)
+            of_frame = Part(len(labels))
+            of_frame.update(sample, mask, confidence, _known_boxes(data, sample.name, classes))
             parts[light.get(sample.name, 'all')].add(of_frame)
             ious = of_frame.tally.matrix.iou()
-            score = mean(ious[protocol.ids(card.labels)])
+            score = mean(ious[protocol.ids(labels)])
             frames.append(FrameScore(index, sample.name, score, ms))
             # Nothing but background, and found to be so, is no frame to look at.
             if gallery is not None and np.isfinite(ious).sum() > 1:
@@ -227,14 +236,14 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     except RgbxSegError as cause:
         error = cause
     frames = _gathered(processes, parts, frames, gallery, survey, error)
-    whole = Part(len(card.labels))
+    whole = Part(len(labels))
     for part in parts.values():
         whole.add(part)
-    remarks = *survey.faults(data), *survey.remarks(data, card.labels)
+    remarks = *survey.faults(data), *survey.remarks(data, data.CLASSES or card.labels)
     if not whole.counts[1:].any():
         raise DataError('; '.join((f'{str(data.root)!r} has neither label/ nor boxes/ for its '
                                    'frames: nothing to score against', *remarks)))
-    return Evaluation(card.labels, protocol, {'all': whole, **parts} if light else parts, frames,
+    return Evaluation(labels, protocol, {'all': whole, **parts} if light else parts, frames,
                       remarks)
 
 
@@ -250,12 +259,16 @@ def lights(names) -> dict[str, str]:
     return {name: {'D': 'day', 'N': 'night'}[match[1]] for name, match in found.items()}
 
 
-def _known_boxes(data, name, card):
-    boxes = data.boxes(name)
-    for box in boxes:
-        if not 0 <= box[0] < len(card.labels):
-            raise DataError(f'frame {name!r} has a box of class {box[0]}, allowed are '
-                            f'0..{len(card.labels) - 1}')
+def _known_boxes(data, name, classes):
+    """Return the boxes of a frame with the ids of the score."""
+    boxes = []
+    for number, *place in data.boxes(name):
+        known = 0 <= number < UNLABELED
+        scored = int(classes.of_data(np.array([number if known else UNLABELED], np.uint8))[0])
+        if scored >= len(classes.labels):
+            raise DataError(f'frame {name!r} has a box of class {number}, allowed are '
+                            f'0..{len(classes.labels) - 1}')
+        boxes.append((scored, *place))
     return boxes
 
 
@@ -267,7 +280,7 @@ def _check_classes(data, card):
     if len(theirs) != len(ours):
         raise DataError(f'{str(data.root)!r} has {len(theirs)} classes ({", ".join(theirs)}), the '
                         f'model {card.name!r} {len(ours)} ({", ".join(ours)}): it cannot be '
-                        'scored against them')
+                        'scored against them, but --common scores the classes that both have')
     for i, (their, our) in enumerate(zip(theirs, ours, strict=True)):
         if their != our:
             warnings.warn(f'class {i} is {their!r} in the data set and {our!r} in the model',
@@ -320,6 +333,9 @@ def add_arguments(parser):
     parser.add_argument('--lost', choices=('rgb', 'x'),
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
+    parser.add_argument('--common', action='store_true',
+                        help='score the classes that the data set and the model both have, by '
+                             'name, and all others as one')
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
     parser.add_argument('--report', metavar='FILE.html', type=Path,
                         help='page with scores, plots, and the worst and best frames')
@@ -349,8 +365,10 @@ def _run(args, given, processes):
         # A frame in the dark may not be enough to an engine.
         samples = (presentation.prepare(data[i]) for i in range(min(len(data), _SETTLING_PAIRS)))
         any(segmenter.settle(sample.rgb, sample.x) for sample in samples)
-    gallery = Gallery(segmenter.labels) if args.report else None
-    scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters)
+    classes = ScoredClasses.common(data.CLASSES, segmenter.labels) if args.common else None
+    labels = classes.labels if classes else segmenter.labels
+    gallery = Gallery(labels) if args.report else None
+    scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters, classes)
     if not processes.is_first:
         return
     without = f' without {args.lost}' if args.lost else ''
@@ -364,15 +382,14 @@ def _run(args, given, processes):
         'model': segmenter.card.name, 'dataset': args.dataset, 'split': data.split,
         'lost': args.lost, 'processes': processes.count,
         'protocol': {'name': args.protocol, 'description': protocol.description,
-                     'classes': [segmenter.labels.names[i]
-                                 for i in protocol.ids(segmenter.labels)]},
+                     'classes': [labels.names[i] for i in protocol.ids(labels)]},
         **scores.facts(),
         'made_by': provenance(segmenter, data.root, _listing(data))}
     if args.json:
         write_json(args.json, facts)
     if args.report:
         title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
-        write_report(args.report, title, facts, segmenter.labels, gallery,
+        write_report(args.report, title, facts, labels, gallery,
                      [frame.ms for frame in scores.frames])
 
 
