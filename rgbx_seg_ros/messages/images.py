@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.messages.compressed import check_size, decode_file, is_jpeg
-from rgbx_seg_ros.messages.planar import PLANAR, planar_to_rgb, split_rows
+from rgbx_seg_ros.messages.planar import check_rest, PLANAR, planar_to_rgb, split_rows
 from rgbx_seg_ros.messages.rvl import decode_rvl
 
 _SHORT = reprlib.Repr()
@@ -214,6 +214,7 @@ def _strided(msg: Any, encoding: Encoding) -> np.ndarray:
         raise MessageError(
             f'step is {step}, a row of {msg.encoding!r} needs width*{pixel_bytes} = '
             f'{width * pixel_bytes} bytes')
+    check_rest(data.size - step * height, height, step)
     channel_axis = _channel_axis(encoding.channels)
     return np.ndarray(
         (height, width, *channel_axis), dtype, data,

@@ -59,8 +59,21 @@ def split_rows(encoding: str, height: int, width: int, step: int,
     if width % 2 or (height % 2 and rows == _420) or (PLANAR[encoding].is_split and step % 2):
         raise MessageError(f'width x height is {width} x {height} with a step of {step}: '
                            f'{encoding!r} needs even ones, pixels share their colour')
+    check_rest(data.size - int(rows * height) * step, height, step)
     all_rows = data[:int(rows * height) * step].reshape(-1, step)
     return all_rows[:height, :width], all_rows[height:]
+
+
+def check_rest(rest: int, height: int, step: int) -> None:
+    """
+    Raise MessageError for so many bytes behind the rows that these may be longer than `step`.
+
+    Whole rows and some bytes are what drivers leave there whose buffers are larger.
+    """
+    if rest % step and rest >= height:
+        raise MessageError(f'data has {rest} bytes behind its rows, no number of rows of step '
+                           f'{step}: they seem to be longer than that, let the driver set the '
+                           'bytes of a row with its padding as step')
 
 
 def planar_to_rgb(encoding: str, height: int, width: int, step: int,

@@ -139,9 +139,19 @@ def test_aligned_little_endian_x_is_a_view(encoding):
     assert np.shares_memory(decode_x(msg), np.frombuffer(msg.data, np.uint8))
 
 
-def test_more_data_than_needed_is_accepted(flavour):
-    data = RGB.tobytes() + b'\0' * 1000
+@pytest.mark.parametrize('more', [1, 5, 30, 300])
+def test_whole_rows_and_some_bytes_more_than_needed_are_accepted(flavour, more):
+    data = RGB.tobytes() + b'\0' * more
     assert np.array_equal(decode_rgb(image(flavour, RGB, 'rgb8', data=data)), RGB)
+
+
+@pytest.mark.parametrize('lines', [6, 7, 16])
+@pytest.mark.parametrize('padding', [1, 6, 34])
+def test_rows_that_are_longer_than_step_says_are_not_taken_for_a_slanted_picture(
+        flavour, padding, lines):
+    data = bytes(lines * (30 + padding))
+    with pytest.raises(MessageError, match='bytes behind its rows, no number of rows of step 30'):
+        decode_rgb(image(flavour, RGB, 'rgb8', data=data))
 
 
 @pytest.mark.parametrize('wrong, said', [

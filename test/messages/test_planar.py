@@ -69,6 +69,7 @@ def test_the_picture_comes_out_whatever_height_means(encoding, padding, flavour)
     ('i420', {'height': HEIGHT - 1}, 'width x height is 44 x 29'),
     ('yuv420', {'step': WIDTH + 1, 'data': bytes(45 * 45)}, 'with a step of 45'),
     ('nv12', {'height': 0}, 'width x height is 44 x 0'),
+    ('nv12', {'data': bytes((WIDTH + 4) * HEIGHT * 3 // 2)}, 'data has 180 bytes behind its rows'),
 ])
 def test_what_does_not_fit_is_told(encoding, wrong, said):
     msg = message(FLAVOURS[0](), encoding, **wrong)
