@@ -54,6 +54,9 @@ def appearing(path: str | Path, previous: Path | None = None) -> Generator[Path,
             os.replace(path, previous)
         os.replace(part, path)
         _sync(path.parent)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names none, and nobody knows of the part
+        raise
     finally:
         part.unlink(missing_ok=True)
 

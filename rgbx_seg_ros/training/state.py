@@ -21,8 +21,17 @@ LAST, PREVIOUS = 'last.pt', 'previous.pt'
 def write_state(state: dict, folder: Path) -> None:
     """Write `state` to `folder`; the one written before stays beside it."""
     remove_parts(folder / LAST)
-    with appearing(folder / LAST, folder / PREVIOUS) as part, part.open('wb') as file:
-        torch.save(state, file)
+    try:
+        with appearing(folder / LAST, folder / PREVIOUS) as part, part.open('wb') as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        # PyTorch tells of a write that failed in words of its own, the last one behind it.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise DataError(
+            f'cannot write {str(folder / LAST)!r}: {cause.strerror}; make room, then the same '
+            'command goes on from the last state that is whole') from error
 
 
 def read_state(folder: Path) -> tuple[dict, Path] | None:

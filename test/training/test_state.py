@@ -75,6 +75,30 @@ def test_a_kill_between_two_names_loses_nothing(folder, monkeypatch, fatal):
     assert read_state(folder)[0]['step'] == 5
 
 
+def test_a_full_disk_is_told_with_the_file_and_loses_nothing(folder, monkeypatch):
+    """The words of PyTorch itself are about a position in its archive."""
+    monkeypatch.setattr('pathlib.Path.open', lambda *_: open('/dev/full', 'wb', buffering=0))
+    with pytest.raises(DataError, match="write '.*/last.pt': No space left on device; make room"):
+        write_state(state(4), folder)
+    monkeypatch.undo()
+    assert read_state(folder)[0]['step'] == 3
+    assert sorted(os.listdir(folder)) == ['last.pt', 'previous.pt']
+
+
+def test_an_error_that_is_none_of_the_disk_stays_itself(folder, monkeypatch):
+    def fail(*_):
+        raise RuntimeError('cannot store this')
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(RuntimeError, match='cannot store this'):
+        write_state(state(4), folder)
+
+
+def test_what_a_killed_training_has_left_is_removed(folder):
+    (folder / '.last.7.part.pt').write_bytes(b'half')
+    write_state(state(4), folder)
+    assert sorted(os.listdir(folder)) == ['last.pt', 'previous.pt']
+
+
 def test_a_kill_while_it_is_written_loses_nothing(folder, monkeypatch):
     def die(content, file):
         file.write(b'PK')
