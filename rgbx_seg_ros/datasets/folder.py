@@ -18,7 +18,6 @@ With splits, `rgb/` and the others lie in a folder for each, as `train/rgb/`.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rgbx_seg_ros.cards.card import X_KINDS
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet, UNLABELED
 from rgbx_seg_ros.datasets.base import Files, PairedDataset
@@ -29,6 +28,7 @@ from rgbx_seg_ros.files import visible
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
 DESCRIPTION = 'dataset.yaml'
+_ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,20 @@ class FolderDataset(PairedDataset):
         path = self.root / (self.split or '') / 'boxes' / f'{name}.txt'
         if not path.is_file():
             return []
-        try:
-            boxes = [(int(i), float(x), float(y), float(w), float(h))
-                     for i, x, y, w, h in map(str.split, read_lines(path))]
-        except ValueError as error:
-            raise DataError(f'{str(path)!r}: each line must hold a class id and four numbers; '
-                            f'{error}') from error
-        if not np.isfinite(boxes).all():
-            raise DataError(f'{str(path)!r} holds a number that is not finite')
-        return boxes
+        return [_box(path, line) for line in read_lines(path)]
+
+
+def _box(path, line):
+    """Return a line of a file of boxes as numbers."""
+    try:
+        i, x, y, w, h = line.split()
+        box = int(i), float(x), float(y), float(w), float(h)
+    except ValueError as error:
+        hint = '; a line of more numbers is a polygon' * (len(line.split()) > 6)
+        raise DataError(f'{str(path)!r}: each line must hold a class id and four numbers, '
+                        f'one is {line!r:.80}{hint}') from error
+    if not all(-_ROUNDING <= number <= 1 + _ROUNDING for number in box[1:]):
+        raise DataError(f'{str(path)!r}: a line is {line!r:.80}, needed are centre, width and '
+                        'height as shares of the frame, 0 to 1: divide pixels by its width and '
+                        'height')
+    return box

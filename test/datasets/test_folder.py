@@ -177,8 +177,21 @@ def test_boxes_are_read_by_name(folder):
         assert data.boxes('a1') == [(2, 0.5, 0.25, 0.1, 0.2)]
 
 
+def test_polygons_and_pixels_are_told_from_boxes(folder):
+    (folder / 'boxes').mkdir()
+    for line, said in (('2 .1 .1 .5 .1 .5 .5', "one is '2 .1 .*; a line of more numbers is a pol"),
+                       ('2 64 48 32 24', 'as shares of the frame, 0 to 1: divide pixels by its')):
+        (folder / 'boxes' / 'a0.txt').write_text(f'{line}\n')
+        with pytest.raises(DataError, match=said):
+            FolderDataset(folder).boxes('a0')
+    (folder / 'boxes' / 'a0.txt').write_text('2 0.5 0.5 1.000001 1.0')  # rounded by a tool
+    assert len(FolderDataset(folder).boxes('a0')) == 1
+
+
 @pytest.mark.parametrize('line', [b'2 0.5 0.5 0.1', b'2 0.5 0.5 0.1 0.1 0.9', b'2.0 0 0 1 1',
-                                  b'person 0 0 1 1', b'2 0,5 0 1 1', b'2 nan 0 1 1', b'\xff\xfe'])
+                                  b'person 0 0 1 1', b'2 0,5 0 1 1', b'2 nan 0 1 1', b'\xff\xfe',
+                                  b'2 64 48 32 24', b'2 0.5 0.5 -0.1 0.1', b'2,0.5,0.5,0.1,0.1',
+                                  b'2 0.1 0.1 0.5 0.1 0.5 0.5'])
 def test_a_malformed_box_is_told_with_its_file(folder, line):
     (folder / 'boxes').mkdir()
     (folder / 'boxes' / 'a0.txt').write_bytes(b'2 0.5 0.25 0.1 0.2\n' + line)
