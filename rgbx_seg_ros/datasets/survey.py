@@ -10,8 +10,10 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets.base import PairedDataset, Sample
 from rgbx_seg_ros.datasets.files import ENDINGS
+from rgbx_seg_ros.frames.raw import is_painted
 
 _MOST_NAMES = 3
+_PAINTED = ' in false colours'
 
 
 class Survey:
@@ -54,7 +56,7 @@ class Survey:
         `classes` are those that labels should show, as a LabelSet; None: those of the data set.
         """
         return [*self._absent(data.CLASSES if classes is None else classes),
-                *_unused(data, images=False), *self._no_label(data)]
+                *self._painted(data), *_unused(data, images=False), *self._no_label(data)]
 
     def _one_class(self):
         ids = np.flatnonzero(self.counts[:UNLABELED]).tolist()
@@ -65,15 +67,26 @@ class Survey:
                    'as in ids: {0: 0, 255: 1}')
 
     def _odd_x(self, data):
-        if len(self.forms) < 2:
+        forms: dict[str, list[str]] = {}
+        for form, names in self.forms.items():
+            forms.setdefault(form.removesuffix(_PAINTED), []).extend(names)
+        if len(forms) < 2:
             return
         (usual, most), *others = Counter(
-            {form: len(names) for form, names in self.forms.items()}).most_common()
-        odd = [(name, form) for form, _ in others for name in sorted(self.forms[form])]
+            {form: len(names) for form, names in forms.items()}).most_common()
+        odd = [(name, form) for form, _ in others for name in sorted(forms[form])]
         some = ', '.join(f'{str(data.files(name).x)!r} of {form}'
                          for name, form in odd[:_MOST_NAMES])
         yield (f'X of {most} frames is of {usual}, that of {len(odd)} is not: {some}'
                f'{", ..." if len(odd) > _MOST_NAMES else ""}; convert them, or leave them out')
+
+    def _painted(self, data):
+        names = sorted(name for form, names in self.forms.items() if form.endswith(_PAINTED)
+                       for name in names)
+        if names and data.X_KIND in (None, 'thermal'):
+            yield (f'X of {len(names)} frames has colours, such as '
+                   f'{str(data.files(names[0]).x)!r}: if a palette has painted what a thermal '
+                   'camera measures, store that, or grey, instead')
 
     def _absent(self, classes):
         if not self.labelled:
@@ -105,8 +118,9 @@ def _counted(sample):
 
 
 def x_form(x: np.ndarray) -> str:
-    """Return the type and the channels of X in words: 'uint16', 'uint8 x3'."""
-    return f'{x.dtype} x{x.shape[2]}' if x.ndim == 3 else str(x.dtype)
+    """Return type, channels and colours of X in words: 'uint16', 'uint8 x3 in false colours'."""
+    channels = f' x{x.shape[2]}' if x.ndim == 3 else ''
+    return f'{x.dtype}{channels}{_PAINTED if is_painted(x) else ""}'
 
 
 def label_counts(label: np.ndarray | None) -> np.ndarray | None:

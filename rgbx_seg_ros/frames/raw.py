@@ -9,6 +9,8 @@ from rgbx_seg_ros.errors import FrameError
 X_TYPES = (np.uint8, np.uint16, np.float32)
 _SAMPLES_PER_FRAME = 20_000
 _FULL_SCALE_8_BIT = (0.0, 255.0)
+_PAINTED_LEVELS, _PAINTED_SHARE = 8, 0.1
+"""The least mean distance of channels that are colours, in 8-bit values and as share of all."""
 
 
 def check_rgb(rgb: np.ndarray) -> None:
@@ -89,6 +91,23 @@ def measured_limits(x: np.ndarray, spec: XInput) -> tuple[float, float] | None:
     else:
         low, high = map(float, np.percentile(valid, spec.percentiles))
     return (low, high) if low < high else (low, low + 1.0)
+
+
+def is_painted(x: np.ndarray) -> bool:
+    """
+    Tell whether X has colours, (H, W, 3) whose channels differ: thermal has those of a palette.
+
+    What a JPEG adds to grey is no colour; nor is a frame that a palette leaves black. Depth may
+    have three channels of its own, as HHA has.
+    """
+    if x.ndim < 3 or x.shape[2] == 1:
+        return False
+    pixels = regular_sample(x, _SAMPLES_PER_FRAME).astype(np.float32)
+    pixels = pixels[np.isfinite(pixels).all(axis=2)]
+    if not pixels.size:
+        return False
+    least = _PAINTED_LEVELS if x.dtype == np.uint8 else 0
+    return bool(np.ptp(pixels, axis=1).mean() > max(least, _PAINTED_SHARE * np.ptp(pixels)))
 
 
 def regular_sample(x: np.ndarray, count: int) -> np.ndarray:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import partial
 import time
 from typing import Any, NamedTuple
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import FrameError, MessageError
-from rgbx_seg_ros.frames.raw import check_x
+from rgbx_seg_ros.frames.raw import check_x, is_painted
 from rgbx_seg_ros.frames.smoothing import LimitsTracker
 from rgbx_seg_ros.health.monitor import SENSORS
 from rgbx_seg_ros.inference.bits import BitWatch
@@ -85,6 +86,7 @@ class Pipeline:
         self._range = LimitsTracker(segmenter.x, x_smoothing_s)
         self._rgb_grid: Grid | None = None
         self._bits = BitWatch()
+        self._may_be_painted = segmenter.x.kind == 'thermal'
 
     def __call__(self, job: Job,
                  parameters: Parameters) -> tuple[np.ndarray, Segmentation, Grid] | None:
@@ -137,6 +139,7 @@ class Pipeline:
         """Return X on the grid and its range, or None where it cannot be brought there."""
         try:
             check_x(x)
+            self._warn_of_paint(x)
             limits = self._range(x, stamp_ns(job.x.message.header))
         except FrameError as error:
             self._refuse('x', error, 'malformed')
@@ -151,6 +154,14 @@ class Pipeline:
         if job.mode == 'fusion':
             self._rig.watch(rgb, x, placed)
         return placed, limits
+
+    def _warn_of_paint(self, x):
+        """Warn once of an X that a palette has painted."""
+        if self._may_be_painted and is_painted(x):
+            self._may_be_painted = False
+            warnings.warn(
+                'the frames of X are in false colours, a thermal camera measures none: let its '
+                'driver send raw values (mono16, 16UC1, 32FC1) or grey (mono8)', stacklevel=2)
 
     def _decoded(self, modality, decode, frame):
         """Return the pixels of a frame, or None for one that is not there or cannot be read."""

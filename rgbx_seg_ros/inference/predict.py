@@ -4,11 +4,13 @@
 
 from pathlib import Path
 import time
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import read_image, read_rgb, write_image
+from rgbx_seg_ros.frames.raw import is_painted
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.tiles import segment_tiles
 from rgbx_seg_ros.tables import wrapped
@@ -55,6 +57,9 @@ def main(args):
 def _predict(args, segmenter):
     """Segment the files at once; return the number of pixels of each class."""
     rgb, x = read_rgb(args.rgb), read_image(args.x)
+    if segmenter.card.x.kind == 'thermal' and is_painted(x):
+        warnings.warn(f'{str(args.x)!r} is in false colours: a model for thermal takes what the '
+                      'sensor measures, or grey', stacklevel=2)
     result = segmenter(rgb, x)
     write_image(args.out, segmenter.labels.overlay(rgb, result.mask))
     if args.mask:

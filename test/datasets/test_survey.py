@@ -41,6 +41,22 @@ def test_of_data_sets_that_are_as_they_should_be_nothing_is_told(name, tmp_path)
         assert found.faults(data) == found.remarks(data) == []
 
 
+def test_x_in_false_colours_is_told_and_differs_from_grey_in_nothing_else(folder):
+    def paint(path, change):
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(path), change(grey))
+
+    paths = sorted((folder / 'thermal').iterdir())
+    for path in paths:
+        paint(path, lambda grey: cv2.merge([grey] * 3))
+    assert told(folder) == ([], [])
+    for path in paths[:2]:
+        paint(path, lambda grey: cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO))
+    faults, (remark,) = told(folder)
+    assert not faults
+    assert remark.startswith(f'X of 2 frames has colours, such as {str(paths[0])!r}: if a pal')
+
+
 def test_samples_are_counted_one_by_one_or_in_shares(folder):
     data = FolderDataset(folder)
     whole, one, two = survey(data), Survey(), Survey()

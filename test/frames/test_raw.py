@@ -4,11 +4,12 @@
 
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import X_NORMALIZATIONS, XInput
 from rgbx_seg_ros.errors import CardError, FrameError
-from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits, X_TYPES
+from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits, is_painted, X_TYPES
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -60,6 +61,35 @@ def test_each_normalization_takes_the_range_that_its_name_says():
     assert find_x_limits(ramp, spec('auto')) == (1.0, 99.0)
     assert find_x_limits(ramp.astype(np.float32), spec('auto')) == (1.0, 99.0)
     assert find_x_limits(ramp.astype(np.uint8), spec('auto')) == (0.0, 255.0)
+
+
+def painted(x, quality=None):
+    """Return a ramp as a palette paints it, or as three channels of grey."""
+    pixels = cv2.applyColorMap(x, cv2.COLORMAP_INFERNO) if quality is None else cv2.merge([x] * 3)
+    if quality:
+        pixels = cv2.imdecode(cv2.imencode('.jpg', pixels, [1, quality])[1], cv2.IMREAD_COLOR)
+    return pixels
+
+
+@pytest.mark.parametrize('scale', [1, 200])
+def test_colours_of_a_palette_are_told_from_grey(scale):
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
+    dark = np.random.default_rng(0).integers(0, 6, (64, 256), np.uint8)
+    x_type = np.uint8 if scale == 1 else np.uint16
+    assert is_painted(painted(ramp).astype(x_type) * scale)
+    assert is_painted(painted(ramp).astype(np.float32) / 255)
+    for grey in (ramp, ramp[..., None], painted(ramp, 0), painted(dark, 0)):
+        assert not is_painted(grey.astype(x_type) * scale)
+    assert not any(is_painted(painted(one, quality)) for one in (ramp, dark)
+                   for quality in (30, 95))
+    with_holes = painted(ramp).astype(np.float32)
+    with_holes[:20] = np.nan
+    assert is_painted(with_holes)
+
+
+@pytest.mark.filterwarnings('error')
+def test_x_without_a_measurement_has_no_colours():
+    assert not is_painted(np.full((4, 6, 3), np.nan, np.float32))
 
 
 @pytest.mark.parametrize(('raw', 'counts'), [

@@ -4,6 +4,7 @@
 
 from collections import Counter
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -84,6 +85,22 @@ def test_a_pair_goes_to_the_engine_as_it_is_and_its_mask_lies_on_rgb(bench):
     np.testing.assert_array_equal(given_x, X)
     assert (limits, sensors) == ((0.0, 255.0), Sensors.BOTH)
     assert bench.times == {'prepare_ms': 1, 'inference_ms': 1, 'post_ms': 1}
+
+
+def test_x_in_false_colours_is_told_once(bench):
+    bench = bench()
+    ramp = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
+    painted = image_message(np.dstack([2 * ramp, ramp, 255 - ramp]), 'bgr8', 7, 'thermal')
+    grey = image_message(np.dstack([ramp] * 3), 'bgr8', 7, 'thermal')
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        bench('fusion', RGB, grey)
+        assert not said
+        for _ in range(2):
+            bench('fusion', RGB, painted)
+    assert [str(one.message)[:47] for one in said] == [
+        'the frames of X are in false colours, a thermal']
+    assert len(bench.asked) == 3
 
 
 def test_without_x_the_engine_is_told_so(bench):

@@ -94,6 +94,15 @@ def test_the_outputs_are_written_over_the_next_time(pair, tiny_card, tmp_path, c
                        '--mask', tmp_path / 'm.png', '--device', 'cpu')[::2] == (0, '')
 
 
+def test_x_in_false_colours_is_told(pair, tiny_card, tmp_path, command):
+    x = tmp_path / 'iron.png'
+    ramp = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
+    write_image(x, np.dstack([2 * ramp, ramp, 255 - ramp]))
+    with pytest.warns(UserWarning, match="iron.png' is in false colours: a model for thermal"):
+        command('predict', pair[0], x, '-m', tiny_card, '-o', tmp_path / 'o.png',
+                '--device', 'cpu')
+
+
 def test_nothing_is_written_over_what_is_read(pair, tiny_card, command):
     before = [path.read_bytes() for path in pair]
     for option, path in (('-o', pair[0]), ('--mask', pair[1]), ('--fused', pair[0])):

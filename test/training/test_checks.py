@@ -114,7 +114,7 @@ def test_processes_share_out_the_frames(data, write_card, monkeypatch):
     assert look_at(samples, card, Processes(1, 2, CPU)) == whole
     (told, mixed) = whole
     assert mixed == [0, 2, 3, 4]
-    assert len(told) == 1 and "a3.png' of uint8 x3" in told[0]
+    assert len(told) == 2 and "a3.png' of uint8 x3" in told[0] and 'has colours' in told[1]
 
 
 def masks_of_255(data):
