@@ -46,3 +46,7 @@ class DataError(RgbxSegError):
 
 class ParameterError(RgbxSegError):
     """A parameter has an unknown name, a wrong type or a value that is not allowed."""
+
+
+class PoseError(RgbxSegError):
+    """Where a sensor is, over the ground or beside another one, is not known or cannot be."""

@@ -1,206 +1,73 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The node's parameters: one dataclass is the source of declaration, checks and README table."""
+"""Parameters of nodes: a dataclass is the source of declaration, checks and README table."""
 
 from array import array
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from rgbx_seg_ros.cards.card import X_KINDS, X_NORMALIZATIONS
+from rgbx_seg_ros.cards.labels import parse_groups
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import check_number, read_yaml, unknown_name
 from rgbx_seg_ros.health.monitor import HealthSettings, POLICIES
 from rgbx_seg_ros.sync.pairing import PairingSettings
 
-NODE_NAME = 'rgbx_seg'
 ROS_OWN = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
-"""What every node has besides these, by the first part of the name."""
+"""What every node has besides its own, by the first part of the name."""
 
 _NS_PER_MS = 1_000_000
 _MIN_PERIOD_NS = 5 * _NS_PER_MS
 """No camera of this use delivers faster than 200 Hz; see PairingSettings."""
 
 
-def _parameter(name, default, doc, *, low=None, high=None, allowed=None, runtime=False):
+def parameter(name, default, doc, *, low=None, high=None, allowed=None, runtime=False):
     """Declare one parameter; `low` and `high` are allowed values, `allowed` lists all of them."""
     facts = {'name': name, 'doc': doc, 'low': low, 'high': high, 'allowed': allowed,
              'runtime': runtime}
     return field(default=default, metadata=facts)
 
 
+_LARGEST_MASK = 16_384
 _RELIABILITY = ('best_effort', 'reliable')
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Every parameter of the node by its field; the ROS name stands in the field's metadata."""
+class ParameterSet:
+    """
+    What the parameters of every node can do.
 
-    model: str = _parameter(
-        'model', 'msrs_person_car_bike',
-        'Model card: the name of one in the package, or the path of a yaml file.')
-    engine: str = _parameter(
-        'engine', 'torch',
-        'What runs the network. torch: float32, on a GPU float16. torch_bf16: bfloat16. compiled, '
-        'compiled_bf16: the same as code made for this CPU. onnx: ONNX Runtime. The last three '
-        'take over from PyTorch as soon as they are ready.',
-        allowed=('torch', 'torch_bf16', 'compiled', 'compiled_bf16', 'onnx'))
-    device: str = _parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda:N.')
-    autostart: bool = _parameter(
-        'autostart', True, 'Configure and activate at start, without a lifecycle manager.')
-    rgb_transport: str = _parameter(
-        'rgb.transport', 'raw', 'raw: rgb/image. compressed: rgb/image/compressed.',
-        allowed=('raw', 'compressed'))
-    x_transport: str = _parameter(
-        'x.transport', 'raw',
-        'raw: x/image. compressed: x/image/compressed. compressedDepth: '
-        'x/image/compressedDepth.',
-        allowed=('raw', 'compressed', 'compressedDepth'))
-    x_smoothing_s: float = _parameter(
-        'x.smoothing_s', 5.0,
-        'Time constant with which the range of X follows the scene, s; 0: frame by frame.',
-        low=0.0, high=3600.0)
-    x_kind: str = _parameter(
-        'x.kind', 'card',
-        'What the second sensor measures; a model for another kind is refused. card: any.',
-        allowed=('card', *X_KINDS))
-    x_normalization: str = _parameter(
-        'x.normalization', 'card',
-        "Which raw values of X become the network's 0 and 1. card: as the model card says.",
-        allowed=('card', *X_NORMALIZATIONS))
-    x_range: tuple[float, ...] = _parameter(
-        'x.range', (0.0, 0.0),
-        'What becomes 0 and 1: raw values for fixed, degrees Celsius for celsius.')
-    rgb_reliability: str = _parameter(
-        'rgb.reliability', 'best_effort', 'QoS of the RGB subscription.', allowed=_RELIABILITY)
-    x_reliability: str = _parameter(
-        'x.reliability', 'best_effort', 'QoS of the X subscription.', allowed=_RELIABILITY)
-    rgb_depth: int = _parameter(
-        'rgb.depth', 5, 'RGB messages that the middleware keeps for the node.', low=1, high=100)
-    rgb_bits: int = _parameter(
-        'rgb.bits', 16,
-        'Bits that count in the values of 16-bit colour: 10, 12 or 14 where a driver leaves the '
-        'upper ones empty.', low=8, high=16, runtime=True)
-    x_depth: int = _parameter(
-        'x.depth', 5, 'X messages that the middleware keeps for the node.', low=1, high=100)
-    sync_policy: str = _parameter(
-        'sync.policy', 'nearest',
-        'How pairs are found. nearest: closest in time. approximate, exact: those of '
-        'message_filters.', allowed=('nearest', 'approximate', 'exact'))
-    slop_ms: float = _parameter(
-        'sync.slop_ms', 50.0, 'Longest time between the two frames of a pair, ms.',
-        low=0.0, high=10_000.0, runtime=True)
-    max_wait_ms: float = _parameter(
-        'sync.max_wait_ms', 100.0,
-        'Longest wait of an RGB frame for a better partner, ms.',
-        low=0.0, high=10_000.0, runtime=True)
-    x_offset_ms: float = _parameter(
-        'sync.x_offset_ms', 0.0,
-        'Added to the stamps of X before they are compared, ms.',
-        low=-10_000.0, high=10_000.0, runtime=True)
-    registration_mode: str = _parameter(
-        'registration.mode', 'none',
-        'How X is brought onto RGB. none: both show the same view. homography: by nine numbers. '
-        'extrinsics: by both camera_info and the transform.',
-        allowed=('none', 'homography', 'extrinsics'))
-    registration_homography: tuple[float, ...] = _parameter(
-        'registration.homography', (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-        'Matrix from pixels of X to pixels of RGB, row by row.')
-    registration_x_size: tuple[float, ...] = _parameter(
-        'registration.x_size', (640.0, 480.0),
-        'Width and height of X that the homography is for, px.')
-    registration_rgb_size: tuple[float, ...] = _parameter(
-        'registration.rgb_size', (640.0, 480.0),
-        'Width and height of RGB that the homography is for, px.')
-    registration_translation: tuple[float, ...] = _parameter(
-        'registration.translation', (0.0, 0.0, 0.0),
-        'Where the X camera sits in the optical frame of RGB: x, y, z, m.')
-    registration_rotation: tuple[float, ...] = _parameter(
-        'registration.rotation', (0.0, 0.0, 0.0, 1.0),
-        'How the X camera is turned in that frame: quaternion x, y, z, w.')
-    registration_depth_m: float = _parameter(
-        'registration.depth_m', 50.0,
-        'Distance at which X lies exactly on RGB with extrinsics, m.', low=0.05, high=10_000.0)
-    registration_rectified: bool = _parameter(
-        'registration.rectified', False,
-        'Both images are rectified ones (image_rect): R and P of camera_info count, not K and D.')
-    degraded_policy: str = _parameter(
-        'degraded.policy', 'wait',
-        'While a sensor has failed: publish nothing, go on with the one named, or empty masks.',
-        allowed=POLICIES, runtime=True)
-    degraded_confidence: float = _parameter(
-        'degraded.confidence', 0.5,
-        'Factor of the published confidence while one sensor works alone; '
-        'confidence.threshold comes before.', low=0.0, high=1.0, runtime=True)
-    health_late_ms: float = _parameter(
-        'health.late_ms', 200.0, 'Silence after which a sensor is late, ms.',
-        low=1.0, high=600_000.0, runtime=True)
-    health_dead_ms: float = _parameter(
-        'health.dead_ms', 1500.0,
-        'Silence after which a sensor has failed, ms; health.late_ms or more.',
-        low=1.0, high=600_000.0, runtime=True)
-    health_frozen_ms: float = _parameter(
-        'health.frozen_ms', 2000.0,
-        'Time of the same pixels under new stamps after which a sensor has failed, ms; 0: never, '
-        'for simulated cameras without noise.', low=0.0, high=600_000.0, runtime=True)
-    health_saturated_share: float = _parameter(
-        'health.saturated_share', 0.98,
-        'Share of pixels of one value or at a limit above which a sensor has failed; 1: never, '
-        'for simulated scenes of one value.',
-        low=0.5, high=1.0, runtime=True)
-    health_recovery_ms: float = _parameter(
-        'health.recovery_ms', 1000.0,
-        'Time for which a sensor that has failed must be good before it is used again, ms.',
-        low=0.0, high=600_000.0, runtime=True)
-    max_age_ms: float = _parameter(
-        'max_age_ms', 2000.0,
-        'Age of the frame beyond which its mask is no longer published, ms.',
-        low=1.0, high=600_000.0, runtime=True)
-    confidence_threshold: float = _parameter(
-        'confidence.threshold', 0.0,
-        'Pixels of which the network is less sure become 255, unlabeled.',
-        low=0.0, high=1.0, runtime=True)
-    label_encoding: str = _parameter(
-        'label_encoding', 'mono8', 'Encoding of segmentation/mask.',
-        allowed=('mono8', '8UC1', '16UC1', '16SC1', '32SC1'))
-    overlay_alpha: float = _parameter(
-        'overlay.alpha', 0.5, 'Share of the class colours in segmentation/overlay.',
-        low=0.0, high=1.0, runtime=True)
-    overlay_max_rate_hz: float = _parameter(
-        'overlay.max_rate_hz', 30.0,
-        'Most overlays, colour and fused images in a second.', low=1.0, high=1000.0, runtime=True)
-    tune_allocator: bool = _parameter(
-        'tune_allocator', True,
-        'Keep freed image buffers in the process instead of returning them (glibc only).')
+    Those of one are a frozen dataclass whose fields `parameter` has made; the ROS name of each
+    stands in the metadata.
+    """
+
+    NODE_NAME: ClassVar[str]
+    """The name of the node, unless it is given another one."""
 
     def __post_init__(self):
         for spec in fields(self):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
-        if self.health_dead_ms < self.health_late_ms:
-            raise ParameterError(
-                f"parameter 'health.dead_ms' is {self.health_dead_ms!r}, allowed is "
-                f"{self.health_late_ms!r}, the value of 'health.late_ms', or more")
 
     @classmethod
-    def from_ros(cls, values: dict) -> 'Parameters':
+    def from_ros(cls, values: dict):
         """
         Return the parameters from values by ROS name.
 
         Raise ParameterError for an unknown name, a bad value and values that exclude each other.
         """
-        specs = cls._specs(values)
+        specs = cls.specs(values)
         return cls(**{specs[name].name: value for name, value in values.items()})
 
     @classmethod
     def check(cls, values: dict) -> None:
         """Raise ParameterError for an unknown name and for a value that is bad by itself."""
-        specs = cls._specs(values)
+        specs = cls.specs(values)
         for name, value in values.items():
             _checked(specs[name], value)
 
     @classmethod
-    def _specs(cls, names):
+    def specs(cls, names=()) -> dict:
         """Return each field by its ROS name; raise ParameterError where one of `names` is none."""
         specs = {spec.metadata['name']: spec for spec in fields(cls)}
         for name in names:
@@ -213,6 +80,178 @@ class Parameters:
         values = {spec.metadata['name']: getattr(self, spec.name) for spec in fields(self)}
         return {name: [*value] if isinstance(value, tuple) else value
                 for name, value in values.items()}
+
+
+def named(name, read, value):
+    """Return what `read` makes of the value of a parameter; its ParameterError names that."""
+    try:
+        return read(value)
+    except ParameterError as error:
+        raise ParameterError(f'parameter {name!r} is {value!r}: {error}') from error
+
+
+@dataclass(frozen=True)
+class Parameters(ParameterSet):
+    """Every parameter of the segmentation node."""
+
+    NODE_NAME: ClassVar[str] = 'rgbx_seg'
+
+    model: str = parameter(
+        'model', 'msrs_person_car_bike',
+        'Model card: the name of one in the package, or the path of a yaml file.')
+    engine: str = parameter(
+        'engine', 'torch',
+        'What runs the network. torch: float32, on a GPU float16. torch_bf16: bfloat16. compiled, '
+        'compiled_bf16: the same as code made for this CPU. onnx: ONNX Runtime. The last three '
+        'take over from PyTorch as soon as they are ready.',
+        allowed=('torch', 'torch_bf16', 'compiled', 'compiled_bf16', 'onnx'))
+    device: str = parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda:N.')
+    autostart: bool = parameter(
+        'autostart', True, 'Configure and activate at start, without a lifecycle manager.')
+    rgb_transport: str = parameter(
+        'rgb.transport', 'raw', 'raw: rgb/image. compressed: rgb/image/compressed.',
+        allowed=('raw', 'compressed'))
+    x_transport: str = parameter(
+        'x.transport', 'raw',
+        'raw: x/image. compressed: x/image/compressed. compressedDepth: '
+        'x/image/compressedDepth.',
+        allowed=('raw', 'compressed', 'compressedDepth'))
+    x_smoothing_s: float = parameter(
+        'x.smoothing_s', 5.0,
+        'Time constant with which the range of X follows the scene, s; 0: frame by frame.',
+        low=0.0, high=3600.0)
+    x_kind: str = parameter(
+        'x.kind', 'card',
+        'What the second sensor measures; a model for another kind is refused. card: any.',
+        allowed=('card', *X_KINDS))
+    x_normalization: str = parameter(
+        'x.normalization', 'card',
+        "Which raw values of X become the network's 0 and 1. card: as the model card says.",
+        allowed=('card', *X_NORMALIZATIONS))
+    x_range: tuple[float, ...] = parameter(
+        'x.range', (0.0, 0.0),
+        'What becomes 0 and 1: raw values for fixed, degrees Celsius for celsius.')
+    rgb_reliability: str = parameter(
+        'rgb.reliability', 'best_effort', 'QoS of the RGB subscription.', allowed=_RELIABILITY)
+    x_reliability: str = parameter(
+        'x.reliability', 'best_effort', 'QoS of the X subscription.', allowed=_RELIABILITY)
+    rgb_depth: int = parameter(
+        'rgb.depth', 5, 'RGB messages that the middleware keeps for the node.', low=1, high=100)
+    rgb_bits: int = parameter(
+        'rgb.bits', 16,
+        'Bits that count in the values of 16-bit colour: 10, 12 or 14 where a driver leaves the '
+        'upper ones empty.', low=8, high=16, runtime=True)
+    x_depth: int = parameter(
+        'x.depth', 5, 'X messages that the middleware keeps for the node.', low=1, high=100)
+    sync_policy: str = parameter(
+        'sync.policy', 'nearest',
+        'How pairs are found. nearest: closest in time. approximate, exact: those of '
+        'message_filters.', allowed=('nearest', 'approximate', 'exact'))
+    slop_ms: float = parameter(
+        'sync.slop_ms', 50.0, 'Longest time between the two frames of a pair, ms.',
+        low=0.0, high=10_000.0, runtime=True)
+    max_wait_ms: float = parameter(
+        'sync.max_wait_ms', 100.0,
+        'Longest wait of an RGB frame for a better partner, ms.',
+        low=0.0, high=10_000.0, runtime=True)
+    x_offset_ms: float = parameter(
+        'sync.x_offset_ms', 0.0,
+        'Added to the stamps of X before they are compared, ms.',
+        low=-10_000.0, high=10_000.0, runtime=True)
+    registration_mode: str = parameter(
+        'registration.mode', 'none',
+        'How X is brought onto RGB. none: both show the same view. homography: by nine numbers. '
+        'extrinsics: by both camera_info and the transform.',
+        allowed=('none', 'homography', 'extrinsics'))
+    registration_homography: tuple[float, ...] = parameter(
+        'registration.homography', (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        'Matrix from pixels of X to pixels of RGB, row by row.')
+    registration_x_size: tuple[float, ...] = parameter(
+        'registration.x_size', (640.0, 480.0),
+        'Width and height of X that the homography is for, px.')
+    registration_rgb_size: tuple[float, ...] = parameter(
+        'registration.rgb_size', (640.0, 480.0),
+        'Width and height of RGB that the homography is for, px.')
+    registration_translation: tuple[float, ...] = parameter(
+        'registration.translation', (0.0, 0.0, 0.0),
+        'Where the X camera sits in the optical frame of RGB: x, y, z, m.')
+    registration_rotation: tuple[float, ...] = parameter(
+        'registration.rotation', (0.0, 0.0, 0.0, 1.0),
+        'How the X camera is turned in that frame: quaternion x, y, z, w.')
+    registration_depth_m: float = parameter(
+        'registration.depth_m', 50.0,
+        'Distance at which X lies exactly on RGB with extrinsics, m.', low=0.05, high=10_000.0)
+    registration_rectified: bool = parameter(
+        'registration.rectified', False,
+        'Both images are rectified ones (image_rect): R and P of camera_info count, not K and D.')
+    degraded_policy: str = parameter(
+        'degraded.policy', 'wait',
+        'While a sensor has failed: publish nothing, go on with the one named, or empty masks.',
+        allowed=POLICIES, runtime=True)
+    degraded_confidence: float = parameter(
+        'degraded.confidence', 0.5,
+        'Factor of the published confidence while one sensor works alone; '
+        'confidence.threshold comes before.', low=0.0, high=1.0, runtime=True)
+    health_late_ms: float = parameter(
+        'health.late_ms', 200.0, 'Silence after which a sensor is late, ms.',
+        low=1.0, high=600_000.0, runtime=True)
+    health_dead_ms: float = parameter(
+        'health.dead_ms', 1500.0,
+        'Silence after which a sensor has failed, ms; health.late_ms or more.',
+        low=1.0, high=600_000.0, runtime=True)
+    health_frozen_ms: float = parameter(
+        'health.frozen_ms', 2000.0,
+        'Time of the same pixels under new stamps after which a sensor has failed, ms; 0: never, '
+        'for simulated cameras without noise.', low=0.0, high=600_000.0, runtime=True)
+    health_saturated_share: float = parameter(
+        'health.saturated_share', 0.98,
+        'Share of pixels of one value or at a limit above which a sensor has failed; 1: never, '
+        'for simulated scenes of one value.',
+        low=0.5, high=1.0, runtime=True)
+    health_recovery_ms: float = parameter(
+        'health.recovery_ms', 1000.0,
+        'Time for which a sensor that has failed must be good before it is used again, ms.',
+        low=0.0, high=600_000.0, runtime=True)
+    max_age_ms: float = parameter(
+        'max_age_ms', 2000.0,
+        'Age of the frame beyond which its mask is no longer published, ms.',
+        low=1.0, high=600_000.0, runtime=True)
+    confidence_threshold: float = parameter(
+        'confidence.threshold', 0.0,
+        'Pixels of which the network is less sure become 255, unlabeled.',
+        low=0.0, high=1.0, runtime=True)
+    classes_groups: str = parameter(
+        'classes.groups', '',
+        'Groups of classes beside those of the card, or in their place: name=class, class; '
+        'name=class.')
+    binary_group: str = parameter(
+        'binary.group', '',
+        'Group whose pixels are 255 in segmentation/binary; empty: no such topic.')
+    mask_size: str = parameter(
+        'mask.size', 'native',
+        'Size of mask, confidence, binary and camera_info. native: that of the camera. x: that of '
+        'the frames of X. Else width and height, px, as in 320 240.')
+    label_encoding: str = parameter(
+        'label_encoding', 'mono8', 'Encoding of segmentation/mask.',
+        allowed=('mono8', '8UC1', '16UC1', '16SC1', '32SC1'))
+    overlay_alpha: float = parameter(
+        'overlay.alpha', 0.5, 'Share of the class colours in segmentation/overlay.',
+        low=0.0, high=1.0, runtime=True)
+    overlay_max_rate_hz: float = parameter(
+        'overlay.max_rate_hz', 30.0,
+        'Most overlays, colour and fused images in a second.', low=1.0, high=1000.0, runtime=True)
+    tune_allocator: bool = parameter(
+        'tune_allocator', True,
+        'Keep freed image buffers in the process instead of returning them (glibc only).')
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.health_dead_ms < self.health_late_ms:
+            raise ParameterError(
+                f"parameter 'health.dead_ms' is {self.health_dead_ms!r}, allowed is "
+                f"{self.health_late_ms!r}, the value of 'health.late_ms', or more")
+        named('classes.groups', parse_groups, self.classes_groups)
+        named('mask.size', parse_size, self.mask_size)
 
     @property
     def x_input(self) -> dict[str, Any]:
@@ -240,6 +279,22 @@ class Parameters:
             saturated_share=self.health_saturated_share, recovery_ms=self.health_recovery_ms)
 
 
+def parse_size(text: str) -> tuple[int, int] | None:
+    """
+    Return the width and height that `mask.size` names; None for native, and (0, 0) for x.
+
+    Raise ParameterError for another text.
+    """
+    if text in ('native', 'x'):
+        return None if text == 'native' else (0, 0)
+    numbers = re.fullmatch(r'(\d{1,5})[ x](\d{1,5})', text.strip())
+    size = tuple(map(int, numbers.groups())) if numbers else (0, 0)
+    if not all(1 <= side <= _LARGEST_MASK for side in size):
+        raise ParameterError('allowed are native, x, and width and height in pixels, each 1 to '
+                             f'{_LARGEST_MASK}, as in 320 240')
+    return size
+
+
 def _checked(spec, value):
     """Return `value` as the type of its default, or raise ParameterError."""
     facts, kind = spec.metadata, type(spec.default)
@@ -265,9 +320,9 @@ def _checked(spec, value):
 DEFAULTS = Parameters()
 
 
-def read_parameters(path: Path) -> dict:
+def read_parameters(path: Path, kind: type[ParameterSet] = Parameters) -> dict:
     """
-    Return the values by ROS name that a parameter file of ROS 2 has for the node.
+    Return the values by ROS name that a parameter file of ROS 2 has for the node of `kind`.
 
     They stand under /** or another wildcard, or under the name of the node in any namespace; the
     last one counts. What other nodes are told is passed over, and what every node has. Raise
@@ -276,11 +331,12 @@ def read_parameters(path: Path) -> dict:
     """
     sections = list(_sections(read_yaml(path, ParameterError), ''))
     own = [(name, content) for name, content in sections
-           if name.rpartition('/')[2] in ('*', '**', NODE_NAME)]
+           if name.rpartition('/')[2] in ('*', '**', kind.NODE_NAME)]
     if not own:
         held = ', '.join(repr(name) for name, _ in sections) or 'nothing'
-        raise ParameterError(f"{str(path)!r} has no parameters for '/**' or {NODE_NAME!r}, each "
-                             f"with 'ros__parameters' below; it has some for {held}")
+        name = kind.NODE_NAME
+        raise ParameterError(f"{str(path)!r} has no parameters for '/**' or {name!r}, each with "
+                             f"'ros__parameters' below; it has some for {held}")
     nodes = sorted({name for name, _ in own if '*' not in name})
     if len(nodes) > 1:
         raise ParameterError(f'{str(path)!r} has parameters for several nodes, '
@@ -291,7 +347,7 @@ def read_parameters(path: Path) -> dict:
             values.update(_leaves(content, ''))
         values = {name: value for name, value in values.items()
                   if name.partition('.')[0] not in ROS_OWN}
-        Parameters.check(values)
+        kind.check(values)
     except ParameterError as error:
         raise ParameterError(f'{str(path)!r}: {error}') from error
     return values
@@ -326,11 +382,11 @@ def _as_ros_reads(value):
     return float(value) if is_number else value
 
 
-def markdown_table() -> str:
-    """Return the table of parameters for README."""
+def markdown_table(kind: type[ParameterSet] = Parameters) -> str:
+    """Return the table of parameters for README and docs."""
     rows = ['| parameter | default | allowed | at run time | meaning |',
             '| --- | --- | --- | --- | --- |']
-    for spec in fields(Parameters):
+    for spec in fields(kind):
         facts = spec.metadata
         allowed = ', '.join(facts['allowed'] or ())
         if facts['low'] is not None:

@@ -60,10 +60,10 @@ def run_node(path, *arguments):
         import_module(name)
     note('import rclpy and messages')
     from rgbx_seg_ros import engines
-    from rgbx_seg_ros.node import node
+    from rgbx_seg_ros.node import lifecycle, node
     from rgbx_seg_ros.node import run as node_run
     note('import the package, OpenCV')
-    noted(node.rclpy, 'init', 'rclpy.init')
+    noted(lifecycle.rclpy, 'init', 'rclpy.init')
     noted(node.SegNode, '__init__', 'node and parameters')
     noted(engines.ENGINES['torch'], '_warm_up', 'engine: first frame',
           'model: build, read and fold')

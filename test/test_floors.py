@@ -37,6 +37,7 @@ ROOMS = {
     'frames': set(),
     'health': set(),
     'parameters': set(),
+    'projection': set(),
     'weights': {'safetensors'},
     'datasets': {'h5py', 'rasterio', 'scipy', 'tqdm'},
     'bags': {'rosbags'},
@@ -63,7 +64,8 @@ LAZY_ROS = {'messages.images': {'cv_bridge', 'sensor_msgs'}}
 """What a module may ask of ROS where it is there."""
 
 # A node that only waits, and the help of a verb, must not wait for PyTorch.
-TORCH_FREE = {'pictures', 'cards', 'messages', 'sync', 'frames', 'health', 'parameters', 'node'}
+TORCH_FREE = {'pictures', 'cards', 'messages', 'sync', 'frames', 'health', 'parameters',
+              'projection', 'node'}
 
 
 def module_name(path):

@@ -1,8 +1,6 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`Parameters` as the parameters of a ROS 2 node: declared, read, and watched at run time."""
-
-from dataclasses import fields
+"""A `ParameterSet` as parameters of a ROS 2 node: declared, read, and watched at run time."""
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -13,30 +11,29 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rgbx_seg_ros.errors import ParameterError
 from rgbx_seg_ros.fields import unknown_name
-from rgbx_seg_ros.parameters import Parameters, ROS_OWN
-
-_SPECS = {spec.metadata['name']: spec for spec in fields(Parameters)}
+from rgbx_seg_ros.parameters import Parameters, ParameterSet, ROS_OWN
 
 
 class NodeParameters:
     """
-    The parameters of `node`.
+    The parameters of `node`, those of `kind`.
 
     `run()` returns what the node has made of them while it is configured, else None. Those that
     may change at run time then are assigned to its `parameters`.
     """
 
-    def __init__(self, node, run):
-        self._node, self._run = node, run
+    def __init__(self, node, run, kind: type[ParameterSet] = Parameters):
+        self._node, self._run, self._kind = node, run, kind
+        self._specs = kind.specs()
         self._refused = {}
         # By no public name does rclpy tell of parameters that nobody declares.
         self._given = node._parameter_overrides
-        for name in _SPECS:
+        for name in self._specs:
             self._declare(name)
         node.add_on_set_parameters_callback(self._set)
 
     def _declare(self, name):
-        spec = _SPECS[name]
+        spec = self._specs[name]
         facts = spec.metadata
         # Dynamic typing lets an int stand for a double; the type is checked by Parameters.
         descriptor = ParameterDescriptor(
@@ -48,7 +45,7 @@ class NodeParameters:
         elif facts['low'] is not None:
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=facts['low'], to_value=facts['high'])]
-        default = Parameters().to_ros()[name]
+        default = self._kind().to_ros()[name]
         try:
             self._node.declare_parameter(name, default, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException):
@@ -56,27 +53,28 @@ class NodeParameters:
             self._refused[name] = self._given[name].value
             self._node.declare_parameter(name, default, descriptor, True)
 
-    def read(self) -> Parameters:
+    def read(self) -> ParameterSet:
         """Return the parameters as they are set; raise ParameterError for a bad or unknown one."""
         for name in self._given:
-            if name not in _SPECS and name.partition('.')[0] not in ROS_OWN:
-                raise ParameterError(f'parameter {unknown_name(name, _SPECS)}')
-        values = {name: self._node.get_parameter(name).value for name in _SPECS}
-        return Parameters.from_ros({**values, **self._refused})
+            if name not in self._specs and name.partition('.')[0] not in ROS_OWN:
+                raise ParameterError(f'parameter {unknown_name(name, self._specs)}')
+        values = {name: self._node.get_parameter(name).value for name in self._specs}
+        return self._kind.from_ros({**values, **self._refused})
 
     def _set(self, changes):
         """Check parameters that are set from outside; take those that count at once."""
-        changes, run = {p.name: p.value for p in changes if p.name in _SPECS}, self._run()
+        changes = {p.name: p.value for p in changes if p.name in self._specs}
+        run = self._run()
         try:
             if run is None:
                 # One by one, so that they may come in any order: configure looks at all of them.
-                Parameters.check(changes)
+                self._kind.check(changes)
             else:
                 for name in changes:
-                    if not _SPECS[name].metadata['runtime']:
+                    if not self._specs[name].metadata['runtime']:
                         raise ParameterError(f'parameter {name!r} is fixed while the node is '
                                              'configured: deactivate and clean up first')
-                run.parameters = Parameters.from_ros({**run.parameters.to_ros(), **changes})
+                run.parameters = self._kind.from_ros({**run.parameters.to_ros(), **changes})
         except ParameterError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for name in changes:

@@ -75,7 +75,7 @@ class Run:
         self._health.settings = parameters.health
 
     @property
-    def model(self) -> str:
+    def summary(self) -> str:
         """Which model runs, and where, in words."""
         return f'model {self._segmenter.card.name!r} runs on {self._segmenter.engine.device}'
 

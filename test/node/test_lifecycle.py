@@ -105,7 +105,7 @@ def test_a_refused_parameter_can_be_mended_and_configured(stage, make_node):
 @pytest.mark.parametrize('tunes', [True, False])
 def test_the_allocator_is_tuned_before_the_model_is_opened_if_at_all(
         make_node, monkeypatch, tunes):
-    from rgbx_seg_ros.node import node as module
+    from rgbx_seg_ros.node import lifecycle as module
     calls = []
     opened = run.Segmenter.from_card
     monkeypatch.setattr(module, 'keep_freed_memory', lambda: calls.append('tune'))

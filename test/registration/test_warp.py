@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """X on RGB: points land where OpenCV's camera models put them, frames of every type arrive."""
 
-from types import SimpleNamespace
-
 import cv2
 import numpy as np
 import pytest
@@ -12,40 +10,11 @@ from rgbx_seg_ros.engines.graph import Normalize
 from rgbx_seg_ros.errors import FrameError, ParameterError
 from rgbx_seg_ros.frames.raw import find_x_limits, X_TYPES
 from rgbx_seg_ros.registration.warp import Camera, Extrinsics, Homography, Registration
+from support.cameras import camera_info, LENSES, projected
 import torch
 
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 NO_TURN = (0.0, 0.0, 0.0, 1.0)
-LENSES = {
-    'none': ('', []),
-    'plumb_bob': ('plumb_bob', [-0.35, 0.12, 0.001, -0.002, 0.01]),
-    'rational': ('rational_polynomial', [0.5, -0.2, 0.001, -0.001, 0.02, 0.8, 0.1, 0.01]),
-    'thin prism': ('rational_polynomial', [0.1, -0.05, 0.001, 0.002, 0.01, 0.05, 0.01, 0.0,
-                                           0.001, -0.001, 0.002, 0.001]),
-    'equidistant': ('equidistant', [-0.02, 0.01, -0.005, 0.001]),
-}
-
-
-def camera_info(size, focal, lens='none', **changes):
-    """Return the fields of a CameraInfo with its centre a little off the middle."""
-    model, distortion = LENSES[lens]
-    matrix = [focal, 0.0, size[0] / 2 - 3.0, 0.0, 1.01 * focal, size[1] / 2 + 4.0, 0.0, 0.0, 1.0]
-    fields = {'width': size[0], 'height': size[1], 'distortion_model': model, 'd': distortion,
-              'k': matrix, 'r': np.eye(3).ravel().tolist(), 'p': [0.0] * 12,
-              'roi': SimpleNamespace(width=0, height=0)}
-    return SimpleNamespace(**{**fields, **changes})
-
-
-def projected(points, info, turn=None, shift=None):
-    """Return the pixels of points (N, 3) as OpenCV's own functions have them."""
-    vector = np.zeros(3) if turn is None else cv2.Rodrigues(turn)[0]
-    shift = np.zeros(3) if shift is None else np.asarray(shift, float)
-    matrix = np.array(info.k).reshape(3, 3)
-    points = np.asarray(points, float).reshape(-1, 1, 3)
-    project = cv2.fisheye.projectPoints if info.distortion_model == 'equidistant' else None
-    if project:
-        return project(points, vector, shift, matrix, np.array(info.d))[0].reshape(-1, 2)
-    return cv2.projectPoints(points, vector, shift, matrix, np.array(info.d))[0].reshape(-1, 2)
 
 
 def quaternion(turn):
@@ -140,40 +109,6 @@ def test_nearer_and_farther_points_are_off_by_the_parallax_that_the_docstring_gi
         # Without turn or distortion the map is a shift, so any pixel tells it.
         drawn = on_rgb + where[60, 80] - (80, 60)
         assert on_x[0] - drawn[0] == pytest.approx(-120 * 0.1 * (1 / depth_m - 1 / 4.0))
-
-
-def test_rectified_frames_use_p_and_r_and_no_distortion():
-    turn = cv2.Rodrigues(np.array([0.0, 0.05, 0.0]))[0]
-    p = [100.0, 0, 82.0, 0, 0, 100.0, 58.0, 0, 0, 0, 1, 0]
-    info = camera_info((160, 120), 120.0, 'plumb_bob', r=turn.ravel().tolist(), p=p)
-    rectified = Camera.from_info('rgb', info, rectified=True)
-    point = np.array([[0.3, -0.2, 2.0]])
-    seen = (turn @ point[0]) @ np.array(p).reshape(3, 4)[:, :3].T
-    np.testing.assert_allclose(rectified.pixels(point)[0], seen[:2] / seen[2])
-    direction = rectified.rays(rectified.pixels(point))[0]
-    np.testing.assert_allclose(direction / direction[2], point[0] / 2.0, atol=1e-9)
-
-
-def test_a_lens_off_its_axis_is_undone_to_a_hundredth_of_a_pixel_in_every_corner():
-    """Its tangential part settles slowest where it is strong, far from the centre."""
-    info = camera_info((640, 480), 300.0, distortion_model='plumb_bob',
-                       d=[0.1, 0.0, 0.035, 0.035, 0.0])
-    camera = Camera.from_info('rgb', info)
-    pixels = np.stack(np.meshgrid(np.linspace(0, 639, 30), np.linspace(0, 479, 30)),
-                      axis=-1).reshape(-1, 2)
-    np.testing.assert_allclose(camera.pixels(camera.rays(pixels)), pixels, rtol=0, atol=0.01)
-
-
-def test_what_lies_beyond_the_lens_or_behind_the_camera_is_not_seen():
-    # Beyond 50 degrees this polynomial turns back: a point at 70 would fold into the frame.
-    info = camera_info((160, 120), 80.0, d=[-0.25, 0.0, 0.0, 0.0, 0.0],
-                       distortion_model='plumb_bob')
-    folded = [[np.tan(np.radians(70)), 0.0, 1.0]]
-    camera = Camera.from_info('x', info)
-    assert abs(projected(folded, info)[0, 0]) < 160
-    assert np.isnan(camera.pixels(np.array(folded))).all()
-    assert np.isnan(camera.pixels(np.array([[0.0, 0.0, -1.0]]))).all()
-    assert np.isfinite(camera.pixels(np.array([[0.5, 0.0, 1.0]]))).all()
 
 
 SHIFTED = Homography((1, 0, 10, 0, 1, 0, 0, 0, 1), (40, 30), (40, 30))
@@ -275,27 +210,6 @@ def test_a_homography_that_cannot_be_is_refused(changes, message):
     arguments = {'numbers': IDENTITY, 'x_size': (40, 30), 'rgb_size': (40, 30), **changes}
     with pytest.raises(ParameterError, match=message):
         Homography(**arguments)
-
-
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'k': [0.0] * 9}, 'calibrate the camera'),
-    ({'k': [100.0] * 8}, '9 finite numbers'),
-    ({'d': [0.1, 0.2]}, "2 numbers of distortion with the model 'plumb_bob', it has 0 or 4 or 5"),
-    ({'d': [0.1, 0.2, 0.0, float('inf')]}, 'finite'),
-    ({'distortion_model': 'spiral'}, "is 'spiral', allowed are: plumb_bob"),
-    ({'width': 0}, 'the size'),
-    ({'roi': SimpleNamespace(width=20, height=10)}, 'region of interest of 20x10'),
-])
-def test_camera_infos_that_do_not_describe_a_camera_are_refused(changes, message):
-    with pytest.raises(ParameterError, match=message) as error:
-        Camera.from_info('x', camera_info((80, 60), 70.0, 'plumb_bob', **changes))
-    assert str(error.value).startswith('x/camera_info')
-
-
-def test_a_rectifying_matrix_that_is_no_rotation_is_refused():
-    info = camera_info((80, 60), 70.0, r=[1.0] * 9, p=[70.0, 0, 40, 0, 0, 70, 30, 0, 0, 0, 1, 0])
-    with pytest.raises(ParameterError, match='no rotation'):
-        Camera.from_info('rgb', info, rectified=True)
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
