@@ -77,6 +77,7 @@ setup(
         'ros': [
             'ros-kilted-diagnostic-msgs>=5.5,<6',
             'ros-kilted-lifecycle-msgs>=2.3,<3',
+            'ros-kilted-nav-msgs>=5.5,<6',
             'ros-kilted-rcl-interfaces>=2.3,<3',
             'ros-kilted-rclpy>=9.1,<10',
             'ros-kilted-rmw-fastrtps-cpp>=9.3,<10',  # rclpy alone comes without a middleware
@@ -114,6 +115,7 @@ setup(
         'console_scripts': [
             f'rgbx-seg = {NAME}.__main__:main',
             f'seg_node = {NAME}.node.node:main',
+            f'seg_projection = {NAME}.node.projection_node:main',
         ],
     },
     zip_safe=False,

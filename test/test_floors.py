@@ -58,8 +58,8 @@ HEIGHT = {room: height for height, room in enumerate(ROOMS)}
 ROS_ROOMS = {'node'}
 ROS_MODULES = {'benchmark.live'}
 ROS_LIBRARIES = {
-    'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'rcl_interfaces',
-    'rclpy', 'sensor_msgs', 'std_msgs', 'vision_msgs'}
+    'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'nav_msgs',
+    'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'tf2_ros', 'vision_msgs'}
 LAZY_ROS = {'messages.images': {'cv_bridge', 'sensor_msgs'}}
 """What a module may ask of ROS where it is there."""
 

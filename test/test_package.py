@@ -104,7 +104,8 @@ def test_the_changelog_begins_with_this_version():
 
 def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
     keys = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'numpy': 'python3-numpy',
-            'tqdm': 'python3-tqdm', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}
+            'tf2_ros': 'tf2_ros_py', 'tqdm': 'python3-tqdm', 'rich': 'python3-rich',
+            'yaml': 'python3-yaml'}
     from_pip = {'filelock', 'h5py', 'rasterio', 'rosbags', 'safetensors', 'scipy', 'torch'}
     needed = imported_libraries(ROOT / NAME) | imported_libraries(ROOT / 'launch')
     named = {tag.text for tag in manifest.iter('exec_depend')}
@@ -121,6 +122,7 @@ def test_setup_py_asks_for_every_library_from_pip(metadata):
     asked = {Requirement(text).name.lower() for text in (
         *metadata['install_requires'], *extras['large-images'], *extras['nyuv2'])}
     from_ros = {tag.text for tag in ElementTree.parse(ROOT / 'package.xml').iter('exec_depend')}
+    from_ros.add('tf2_ros')  # which tf2_ros_py brings
     needed = {DISTRIBUTIONS.get(name, name)
               for name in imported_libraries(ROOT / NAME) - from_ros}
     assert needed == asked
@@ -157,7 +159,7 @@ def test_data_folders_are_not_taken_for_python_packages(metadata):
 def test_the_console_scripts_exist(metadata):
     scripts = dict(re.split(r'\s*=\s*', text)
                    for text in metadata['entry_points']['console_scripts'])
-    assert set(scripts) == {'rgbx-seg', 'seg_node'}
+    assert set(scripts) == {'rgbx-seg', 'seg_node', 'seg_projection'}
     for target in scripts.values():
         module, function = target.split(':')
         tree = ast.parse((ROOT / f'{module.replace(".", "/")}.py').read_text(encoding='utf-8'))

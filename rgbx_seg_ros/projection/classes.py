@@ -33,7 +33,7 @@ def parse_costs(text: str) -> dict[str, int]:
 
 
 def read_palette(text: str) -> LabelSet:
-    """Return the classes and groups in a segmentation/palette; raise ParameterError for another."""
+    """Return classes and groups of a segmentation/palette; raise ParameterError for another."""
     try:
         entries = [entry for entry in json.loads(text) if entry['id'] != UNLABELED]
         groups = {}

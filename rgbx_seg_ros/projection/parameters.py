@@ -27,12 +27,13 @@ class ProjectionParameters(ParameterSet):
         'frame', 'base_link',
         'Frame of the grids and of segmentation/obstacle_points: x forward, y left, z up.')
     ground_z: float = parameter(
-        'ground.z', 0.0, 'Height of the ground in that frame, m: below 0 where its origin is '
-        'above the ground.', low=-100.0, high=100.0)
+        'ground.z', 0.0,
+        'Height of the ground in that frame, m: below 0 where its origin is above the ground.',
+        low=-100.0, high=100.0)
     camera_pose: str = parameter(
         'camera.pose', 'auto',
-        'Where the camera is. tf: by tf. parameters: by the next six. auto: by tf where tf2_ros is '
-        'installed, else by these.', allowed=('auto', 'tf', 'parameters'))
+        'Where the camera is. tf: by tf. parameters: by camera.height to camera.y. auto: by tf '
+        'where tf2_ros is installed, else by these.', allowed=('auto', 'tf', 'parameters'))
     camera_height: float = parameter(
         'camera.height', 0.0, 'Height of the camera above the ground, m; more than 0 where it is '
         'used.', low=0.0, high=1000.0)
@@ -62,8 +63,8 @@ class ProjectionParameters(ParameterSet):
         'Groups or classes, with commas between them, that stand up: they hide what is behind.')
     classes_costs: str = parameter(
         'classes.costs', '',
-        'Costs, 0 to 100, of groups or classes in segmentation/cost_grid, as in drivable=0; '
-        'sidewalk=60; a later one replaces earlier ones. Empty: no such topic.')
+        'Costs, 0 to 100, of groups or classes in segmentation/cost_grid, as in '
+        'drivable=0; sidewalk=60. A later one replaces earlier ones. Empty: no such topic.')
     min_confidence: float = parameter(
         'min_confidence', 0.5,
         'Cells and obstacles of which the network is less sure are unknown. Above '
@@ -87,7 +88,7 @@ class ProjectionParameters(ParameterSet):
         low=-100.0, high=100.0)
     points_source: str = parameter(
         'points.source', 'none',
-        'What segmentation/points is made of. depth: depth/image, registered onto the mask. cloud: '
+        'What segmentation/points is made of. depth: depth/image, which lies on the mask. cloud: '
         'lidar/points.', allowed=('none', 'depth', 'cloud'))
     points_drop: str = parameter(
         'points.drop', '',

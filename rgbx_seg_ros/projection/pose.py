@@ -39,8 +39,9 @@ class Pose:
         """
         Return the pose at `place`, turned by angles in rad: yaw after pitch after roll.
 
-        As in REP-103, a pitch above 0 looks down, a roll above 0 leans to the right, a yaw above 0 turns to the
-        left. With `optical` the sensor's axes are those of a camera's optical frame.
+        As in REP-103, a pitch above 0 looks down, a roll above 0 leans to the right, and a yaw
+        above 0 turns to the left. With `optical` the sensor's axes are those of a camera's optical
+        frame.
         """
         a, b, c = (np.array([[1.0, 0, 0], [0, math.cos(roll), -math.sin(roll)],
                              [0, math.sin(roll), math.cos(roll)]]),

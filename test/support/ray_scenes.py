@@ -38,7 +38,7 @@ class Scene:
 
     @property
     def rotation(self):
-        """Return the turn of the optical frame, its axes as columns."""
+        """The turn of the optical frame, its axes as columns."""
         body = turn('z', self.yaw) @ turn('y', self.pitch) @ turn('x', self.roll)
         return np.column_stack([body @ (0, -1, 0), body @ (0, 0, -1), body @ (1, 0, 0)])
 
