@@ -7,12 +7,15 @@ from copy import copy
 import math
 import time
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rgbx_seg_ros.cards.labels import LabelSet
-from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
+from rgbx_seg_ros.inference.segmenter import Segmentation
 from rgbx_seg_ros.messages.images import to_image
 from rgbx_seg_ros.node.diagnostics import to_array
+from rgbx_seg_ros.projection.camera import scale_info
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
@@ -20,13 +23,21 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
-    """The publishers of `node` for what `segmenter` makes; none, where one cannot be made."""
+    """
+    The publishers of `node` for masks with `labels`; none, where one cannot be made.
 
-    def __init__(self, node, segmenter: Segmenter):
-        self._node, self._labels = node, segmenter.labels
+    `fuses` says that fused images come with the masks, and `binary_group` names the group of
+    segmentation/binary, if there is to be one. Raise CardError for a group that is not there.
+    """
+
+    def __init__(self, node, labels: LabelSet, fuses: bool, binary_group: str = ''):
+        self._node, self._labels = node, labels
         self._publishers = []
         self._pictured = -math.inf
-        names = ['mask', 'confidence', 'overlay', 'color'] + ['fused'] * segmenter.fuses
+        names = ['mask', 'confidence', 'overlay', 'color'] + ['fused'] * fuses
+        if binary_group:
+            self._binary = 255 * labels.ids(binary_group).astype(np.uint8)
+            names.append('binary')
         with ExitStack() as failed:
             failed.callback(self.destroy)
             self._images = {name: self._create(Image, f'segmentation/{name}') for name in names}
@@ -64,25 +75,31 @@ class Outputs:
             self._label_info.publish(
                 label_info(self._labels, self._node.get_clock().now().to_msg()))
 
-    def publish_mask(self, mask, header, label_encoding):
-        """Publish `mask` (H, W uint8) under `header`, which names the camera that it lies on."""
-        self._publish_image('mask', mask, label_encoding, header)
+    def publish_mask(self, mask, header, label_encoding, size=None):
+        """
+        Publish `mask` (H, W uint8) under `header`, which names the camera that it lies on.
 
-    def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha, max_rate_hz):
+        It goes out with the width and height of `size`, or with its own.
+        """
+        self._publish_image('mask', _fitted(mask, size), label_encoding, header)
+
+    def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha, max_rate_hz,
+                     size=None):
         """
         Publish what goes with a mask, as far as somebody listens.
 
         `rgb` is the colour frame (H, W, 3) uint8, `camera_info` the newest CameraInfo of the
-        camera that the mask lies on, or None. Of the pictures for people no more than
-        `max_rate_hz` go out in a second.
+        camera that the mask lies on, or None; it goes out for frames of `size`, as the mask and
+        what is read beside it. Of the pictures for people no more than `max_rate_hz` go out in a
+        second.
         """
         if camera_info is not None:
-            # A copy: the message belongs to the subscription, and its stamp to another frame.
-            camera_info = copy(camera_info)
-            camera_info.header = header
-            self._camera_info.publish(camera_info)
+            self._camera_info.publish(_info(camera_info, header, result.mask.shape, size))
         if self._wanted('confidence'):
-            self._publish_image('confidence', result.confidence, 'mono8', header)
+            self._publish_image('confidence', _fitted(result.confidence, size), 'mono8', header)
+        if self._wanted('binary'):
+            binary = cv2.LUT(_fitted(result.mask, size), self._binary)
+            self._publish_image('binary', binary, 'mono8', header)
         # Half a period of slack: at that very rate, no frame that comes a little early is lost.
         now = time.monotonic()
         if now - self._pictured < 0.5 / max_rate_hz:
@@ -103,10 +120,27 @@ class Outputs:
             to_array(self._node.get_fully_qualified_name(), sections, now))
 
     def _wanted(self, name):
-        return self._images[name].get_subscription_count() > 0
+        return name in self._images and self._images[name].get_subscription_count() > 0
 
     def _publish_image(self, name, pixels, encoding, header):
         self._images[name].publish(to_image(pixels, encoding, header))
+
+
+def _fitted(image, size):
+    """Return an image with the width and height of `size`, each pixel that of the nearest."""
+    if size is None or image.shape[1::-1] == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _info(camera_info, header, shape, size):
+    """Return the CameraInfo of a mask that was of `shape` (H, W), and goes out with `size`."""
+    if size is not None and size != shape[::-1]:
+        camera_info = scale_info(camera_info, (size[0] / shape[1], size[1] / shape[0]))
+    # A copy: the message belongs to the subscription, and its stamp to another frame.
+    camera_info = copy(camera_info)
+    camera_info.header = header
+    return camera_info
 
 
 def label_info(labels: LabelSet, stamp):

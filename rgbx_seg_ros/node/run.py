@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import time
 
 from rclpy.clock import Clock, ClockType
+from rgbx_seg_ros.cards.labels import parse_groups
 from rgbx_seg_ros.errors import MessageError
 from rgbx_seg_ros.health.assessor import Assessor, too_old
 from rgbx_seg_ros.health.monitor import fingerprint, Health, MODES
@@ -14,13 +15,13 @@ from rgbx_seg_ros.health.telemetry import Telemetry
 from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import self_test
-from rgbx_seg_ros.messages.images import raw_pixels, stamp_ns
+from rgbx_seg_ros.messages.images import decode_x, raw_pixels, stamp_ns
 from rgbx_seg_ros.node.diagnostics import clock_of
 from rgbx_seg_ros.node.inputs import Input
 from rgbx_seg_ros.node.outputs import Outputs
 from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
-from rgbx_seg_ros.parameters import Parameters
+from rgbx_seg_ros.parameters import Parameters, parse_size
 from rgbx_seg_ros.registration.rig import Rig
 from std_msgs.msg import Header
 
@@ -50,6 +51,7 @@ class Run:
         self._telemetry = Telemetry()
         self._worker = self._pipeline = self._poll_timer = self._assessor = None
         self._inputs = inputs = {}
+        self._x_size = None
         self._timers = []
         self._segmenter = Segmenter.from_parameters(parameters)
         self_test(self._segmenter)
@@ -57,7 +59,8 @@ class Run:
                         lambda modality: inputs[modality].camera_info)
         self._start_s, self._failure = time.monotonic(), ''
         # Last: whatever fails before leaves nothing that would have to be taken back.
-        self._outputs = Outputs(node, self._segmenter)
+        labels = self._segmenter.labels.grouped(parse_groups(parameters.classes_groups))
+        self._outputs = Outputs(node, labels, self._segmenter.fuses, parameters.binary_group)
 
     @property
     def parameters(self) -> Parameters:
@@ -205,7 +208,7 @@ class Run:
             self._warn('engine', f'the engine failed, the pair is dropped: {error!r}')
             return
         if done is not None and not self._is_too_old(job.frame, parameters):
-            self._publish(job.frame, *done, parameters)
+            self._publish(job, *done, parameters)
 
     def _is_too_old(self, frame, parameters):
         age_ms = frame.age_ns() / _NS_PER_MS
@@ -219,15 +222,28 @@ class Run:
                    f'{parameters.max_age_ms:g}; {why}')
         return True
 
-    def _publish(self, frame, rgb, result, grid, parameters):
+    def _size(self, job, parameters):
+        """Return the width and height with which the mask of a job goes out; None for its own."""
+        size = parse_size(parameters.mask_size)
+        if size != (0, 0):
+            return size
+        if job.x is not None:
+            pixels = raw_pixels(job.x.message)
+            if pixels.ndim == 1:  # only decoding tells
+                pixels = decode_x(job.x.message)
+            self._x_size = pixels.shape[1::-1]
+        return self._x_size
+
+    def _publish(self, job, rgb, result, grid, parameters):
         started = time.perf_counter()
+        frame, size = job.frame, self._size(job, parameters)
         header = Header(stamp=frame.message.header.stamp, frame_id=grid.frame_id)
         try:
-            self._outputs.publish_mask(result.mask, header, parameters.label_encoding)
+            self._outputs.publish_mask(result.mask, header, parameters.label_encoding, size)
             latency_ms = frame.age_ns() / _NS_PER_MS
             self._outputs.publish_rest(
                 result, rgb, header, self._inputs[grid.modality].camera_info,
-                parameters.overlay_alpha, parameters.overlay_max_rate_hz)
+                parameters.overlay_alpha, parameters.overlay_max_rate_hz, size)
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self._node.context.ok():
                 self._telemetry.count('publish_failed')

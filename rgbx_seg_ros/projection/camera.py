@@ -7,6 +7,7 @@ Pixels are counted as OpenCV and ROS do: (0, 0) is the middle of the first one.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 import math
 
@@ -66,6 +67,26 @@ def find_zoom(name, size, calibrated, whose='registration'):
 def scale_pixels(points, zoom):
     """Return pixels of a frame as those of one `zoom` (x, y) times its size."""
     return (points + 0.5) * np.array(zoom) - 0.5
+
+
+def scale_info(info, zoom):
+    """
+    Return a sensor_msgs/CameraInfo for frames `zoom` (x, y) times as large, such as a mask's.
+
+    K, P, the size and the region of interest go with the frames; the lens stays what it is.
+    """
+    info, (x, y) = deepcopy(info), zoom
+    info.width, info.height = round(info.width * x), round(info.height * y)
+    for numbers, row in ((info.k, 3), (info.p, 4)):
+        for i in range(row):  # of P also -fx times the baseline
+            numbers[i], numbers[row + i] = numbers[i] * x, numbers[row + i] * y
+        if numbers[0] and numbers[row + 1]:  # not those of a camera without calibration
+            numbers[2] += (x - 1) / 2  # the middle of the first pixel is 0, and moves
+            numbers[row + 2] += (y - 1) / 2
+    region = info.roi
+    region.x_offset, region.width = round(region.x_offset * x), round(region.width * x)
+    region.y_offset, region.height = round(region.y_offset * y), round(region.height * y)
+    return info
 
 
 @dataclass(frozen=True)

@@ -183,3 +183,92 @@ def test_at_their_rate_pictures_go_out_however_unsteady_and_beyond_it_as_many_as
         now_ms[0] = 1e6 + number * period_ms + (2 if number % 2 else -2)
         node._run._outputs.publish_rest(result, RGB, header(7, ''), None, 0.5, 10.0)
     assert len(made) == shown
+
+
+# Groups of classes, and masks of another size
+
+
+def test_a_binary_mask_has_the_pixels_of_its_group_with_the_header_of_the_mask(
+        stage, make_node, engine):
+    ids = np.array([0, 1, 2, 255], np.uint8)
+    engine.__call__ = lambda self, rgb, x, *_: (np.resize(ids, x.shape), np.full_like(x, 250))
+    make_node(classes__groups='dynamic=car, person; still=car', binary__group='dynamic')
+    for name in ('mask', 'binary'):
+        stage.listen(Image, f'segmentation/{name}')
+
+    def came():
+        stage.send(RGB, X, stage.stamp())
+        return stage.received['segmentation/binary']
+    stage.wait(came)
+    binary = stage.received['segmentation/binary'][0][0]
+    assert (binary.encoding, binary.step, binary.width, binary.height) == ('mono8', 64, 64, 48)
+    np.testing.assert_array_equal(decode_x(binary),
+                                  np.resize(np.array([0, 255, 255, 0], np.uint8), X.shape))
+    stage.wait(lambda: stamp_ns(binary.header) in stamps(stage))
+    assert binary.header.frame_id == 'rgb'
+
+
+def test_the_groups_of_the_card_and_of_the_parameter_stand_in_the_palette(
+        stage, make_node, write_card):
+    make_node(model=str(write_card(groups={'fast': ['car'], 'warm': ['person']})),
+              classes__groups='still=person; fast=car, person')
+    stage.listen(String, 'segmentation/palette', LATCHED)
+    stage.wait(lambda: stage.received['segmentation/palette'])
+    entries = json.loads(stage.received['segmentation/palette'][0][0].data)
+    assert [entry['groups'] for entry in entries] == [
+        [], ['fast'], ['fast', 'warm', 'still'], []]
+
+
+@pytest.mark.parametrize(('parameters', 'said'), [
+    ({'binary__group': 'dynamic'}, "group 'dynamic' is unknown, as the model has no groups"),
+    ({'classes__groups': 'dynamic=cat'}, "group 'dynamic': class 'cat' is unknown; did you mean "
+     "'car'"),
+    ({'classes__groups': 'dynamic'}, "parameter 'classes.groups' is 'dynamic': 'dynamic' is no "
+     'group'),
+    ({'mask__size': '0 480'}, "parameter 'mask.size' is '0 480': allowed are native, x, and"),
+    ({'mask__size': 'small'}, "parameter 'mask.size' is 'small'"),
+])
+def test_groups_and_sizes_that_cannot_be_end_the_start_in_one_line(
+        make_node, warnings, parameters, said):
+    assert not make_node(start=False, **parameters).start()
+    [line] = warnings()
+    assert said in line
+
+
+INFO_K = [50.0, 0.0, 31.5, 0.0, 52.0, 23.5, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(('size', 'width', 'height'), [
+    ('native', 64, 48), ('32 24', 32, 24), ('x', 40, 20), ('128x96', 128, 96)])
+def test_a_mask_of_another_size_goes_out_with_a_camera_info_that_fits(
+        stage, make_node, engine, size, width, height):
+    def halves(self, rgb, x, *_):
+        mask = np.repeat(np.arange(2, dtype=np.uint8), 32)[None].repeat(48, 0)
+        return mask, mask + 200
+    engine.__call__ = halves
+    make_node(mask__size=size, classes__groups='car=car', binary__group='car')
+    names = ('mask', 'confidence', 'binary')
+    for name in names:
+        stage.listen(Image, f'segmentation/{name}')
+    stage.listen(Image, 'segmentation/overlay')
+    stage.listen(CameraInfo, 'segmentation/camera_info')
+    info = CameraInfo(width=64, height=48, distortion_model='plumb_bob', d=[0.1] * 5)
+    info.k[:] = INFO_K
+    publisher = stage.publisher(CameraInfo, 'rgb/camera_info')
+
+    def came():
+        publisher.publish(info)
+        stage.send(RGB, X[:20, :40], stage.stamp())
+        return all(stage.received[f'segmentation/{name}']
+                   for name in (*names, 'camera_info', 'overlay'))
+    stage.wait(came)
+    for name, values in zip(names, ((0, 1), (200, 201), (0, 255)), strict=True):
+        image = stage.received[f'segmentation/{name}'][0][0]
+        assert (image.width, image.height, image.step) == (width, height, width)
+        expected = np.repeat(np.array(values, np.uint8), width // 2)[None].repeat(height, 0)
+        np.testing.assert_array_equal(decode_x(image), expected)
+    out = stage.received['segmentation/camera_info'][0][0]
+    assert (out.width, out.height, list(out.d)) == (width, height, [0.1] * 5)
+    assert out.k[0] == pytest.approx(50 * width / 64)
+    assert out.k[5] == pytest.approx(height / 2 - 0.5)  # the middle stays the middle
+    assert stage.received['segmentation/overlay'][0][0].width == 64

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optics of a camera: points appear where OpenCV has them, and pixels look back there."""
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from rgbx_seg_ros.errors import FrameError, ParameterError
-from rgbx_seg_ros.projection.camera import Camera
+from rgbx_seg_ros.projection.camera import Camera, scale_info
 from support.cameras import camera_info, LENSES, projected
 
 
@@ -87,3 +88,32 @@ def test_a_rectifying_matrix_that_is_no_rotation_is_refused():
     info = camera_info((80, 60), 70.0, r=[1.0] * 9, p=[70.0, 0, 40, 0, 0, 70, 30, 0, 0, 0, 1, 0])
     with pytest.raises(ParameterError, match='no rotation'):
         Camera.from_info('rgb', info, rectified=True)
+
+
+# A CameraInfo for frames of another size
+
+
+@pytest.mark.parametrize('zoom', [(0.5, 0.5), (2.0, 2.0), (0.5, 0.25), (1.25, 1.0)])
+def test_a_scaled_camera_info_sees_each_point_at_the_same_place_of_its_frame(zoom):
+    p = [110.0, 0, 82.0, -11.0, 0, 112.0, 58.0, 0, 0, 0, 1, 0]
+    info = camera_info((160, 120), 120.0, 'plumb_bob', p=p,
+                       roi=SimpleNamespace(x_offset=8, y_offset=16, width=80, height=40))
+    before = deepcopy(info)
+    scaled = scale_info(info, zoom)
+    assert vars(info) == vars(before)
+    assert (scaled.width, scaled.height) == (160 * zoom[0], 120 * zoom[1])
+    points = np.random.default_rng(0).uniform((-1, -0.8, 2.0), (1, 0.8, 3.0), (50, 3))
+    np.testing.assert_allclose(projected(points, scaled) + 0.5,
+                               (projected(points, info) + 0.5) * zoom)
+    homogeneous = np.column_stack([points, np.ones(50)])
+    one, two = (homogeneous @ np.reshape(i.p, (3, 4)).T for i in (info, scaled))
+    np.testing.assert_allclose(two[:, :2] / two[:, 2:] + 0.5,
+                               (one[:, :2] / one[:, 2:] + 0.5) * zoom)
+    assert vars(scaled.roi) == {'x_offset': 8 * zoom[0], 'y_offset': 16 * zoom[1],
+                                'width': 80 * zoom[0], 'height': 40 * zoom[1]}
+
+
+def test_a_camera_info_without_calibration_stays_one():
+    info = camera_info((160, 120), 120.0, k=[0.0] * 9, roi=SimpleNamespace(
+        x_offset=0, y_offset=0, width=0, height=0))
+    assert scale_info(info, (0.5, 0.5)).k == [0.0] * 9
