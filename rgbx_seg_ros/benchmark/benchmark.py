@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.allocator import keep_freed_memory
+from rgbx_seg_ros.benchmark import projection
 from rgbx_seg_ros.benchmark.page import page
 from rgbx_seg_ros.benchmark.rates import Settings
 from rgbx_seg_ros.benchmark.roofline import count_macs, Peaks
@@ -332,6 +333,9 @@ def add_arguments(parser):
                         help='frames that each model in each engine is timed on (default: 10)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for all that is measured')
+    parser.add_argument('--projection', action='store_true',
+                        help='measure instead what a mask costs on its way to a planner: grid, '
+                             'points of a depth image, painted cloud')
     parser.add_argument('--ros', action='store_true',
                         help='measure the live node instead, with one model and one engine: its '
                              'highest rate, and latency and jitter at --rates')
@@ -354,6 +358,9 @@ def main(args):
     if args.ros:
         _measure_node(args)
         return
+    if args.projection:
+        _measure_projection(args)
+        return
     device = find_device(args.device)
     keep_freed_memory()
     pairs = load_pairs(args.data or share_dir() / 'demo', args.frames, args.size)
@@ -362,6 +369,14 @@ def main(args):
     with with_weights(cards + runnable_cards(args.model), args.engine) as cards:
         facts = compare(cards, args.engine, pairs, args.frames, device).facts()
     print(page(facts))
+    if args.json:
+        write_json(args.json, facts)
+
+
+def _measure_projection(args):
+    keep_freed_memory()
+    facts = projection.measure(args.frames)
+    print(projection.page(facts))
     if args.json:
         write_json(args.json, facts)
 

@@ -121,12 +121,12 @@ class Painter:
             raise FrameError(f'the mask is {mask.shape[1]}x{mask.shape[0]}, the camera that is '
                              f'looked through {self.camera.size[0]}x{self.camera.size[1]}')
         labels, sure = np.full(len(points), UNLABELED, np.uint8), np.zeros(len(points), np.uint8)
-        points = points.astype(np.float32, copy=False)
-        x, y, z = points.T
         with np.errstate(invalid='ignore', over='ignore'):
+            sides = np.ascontiguousarray(points.T, np.float32)
+            x, y, z = sides
             ahead = np.flatnonzero((np.abs(x) <= self._reach[0] * z)
                                    & (np.abs(y) <= self._reach[1] * z) & (z > 0))
-            column, row = np.rint(self.camera.pixels(points[ahead])).T
+            column, row = np.rint(self.camera.pixels(sides.take(ahead, axis=1).T)).T
             width, height = self.camera.size
             seen = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))
         pixel = row[seen].astype(np.int32) * width + column[seen].astype(np.int32)
