@@ -16,7 +16,8 @@ from rgbx_seg_ros.training.optimizers import build_optimizer, step_size
 import torch
 import yaml
 
-CARDS = sorted((Path(__file__).parents[2] / 'config' / 'train' / 'cards').glob('*.yaml'))
+CARDS = sorted((Path(__file__).parents[2] / 'config' / 'train' / 'cards').glob(
+    'potholes_*.yaml'))
 RECIPES = sorted((Path(__file__).parents[2] / 'config' / 'train').glob('*.yaml'))
 
 
@@ -110,6 +111,14 @@ def test_a_card_for_comparison_describes_a_small_network_and_the_data(path):
     assert len(card.x.mean) == network.X_CHANNELS
     assert sum(parameter.numel() for parameter in network.parameters()) < 15e6
     assert card.labels.names == DATASETS['potholes'].CLASSES.names
+
+
+@pytest.mark.parametrize('data', ['mfnet', 'pst900', 'fmb'])
+def test_the_own_network_has_a_recipe_for_data_sets_as_downloaded(data):
+    config = load_config(CARDS[0].parents[1] / f'gated_lite_{data}.yaml')
+    card = load_card(config.card)
+    assert card.labels == DATASETS[config.dataset].CLASSES
+    assert config.val_split != 'test', 'what has chosen the weights cannot score them'
 
 
 def test_every_network_is_compared():
