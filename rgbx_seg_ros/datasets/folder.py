@@ -28,7 +28,8 @@ from rgbx_seg_ros.files import visible
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
 DESCRIPTION = 'dataset.yaml'
-_ROUNDING = 0.01
+_MOST = 4
+"""Boxes may lie over the border and beside a frame; so many frames away they are in pixels."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _box(path, line):
         hint = '; a line of more numbers is a polygon' * (len(line.split()) > 6)
         raise DataError(f'{str(path)!r}: each line must hold a class id and four numbers, '
                         f'one is {line!r:.80}{hint}') from error
-    if not all(-_ROUNDING <= number <= 1 + _ROUNDING for number in box[1:]):
+    if not all(low <= number <= _MOST for low, number in zip(
+            (1 - _MOST, 1 - _MOST, 0, 0), box[1:], strict=True)):
         raise DataError(f'{str(path)!r}: a line is {line!r:.80}, needed are centre, width and '
                         'height as shares of the frame, 0 to 1: divide pixels by its width and '
                         'height')
