@@ -4,25 +4,23 @@
 
 import gc
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
 import warnings
 
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
-from rgbx_seg_ros.engines import background, onnx_engine
+from rgbx_seg_ros.engines import background
 from rgbx_seg_ros.engines import cache as engine_cache
-from rgbx_seg_ros.engines.cache import cache_dir, checksum_path, is_intact
+from rgbx_seg_ros.engines.cache import checksum_path, is_intact
 from rgbx_seg_ros.engines.model_files import Difference, FrameKind
 from rgbx_seg_ros.engines.onnx_engine import OnnxEngine
 from rgbx_seg_ros.engines.onnx_files import NamedFile, OnnxModel
 from rgbx_seg_ros.engines.torch_engine import TorchEngine
 from rgbx_seg_ros.errors import EngineError
-import torch
+from support.onnx_engines import PAIR, process
 import yaml
 
 onnx = pytest.importorskip('onnx', reason='it needs the extra onnx')
@@ -31,52 +29,7 @@ pytest.importorskip('onnxscript', reason='it needs the extra onnx')
 
 pytestmark = pytest.mark.timeout(900)  # an export takes minutes on a machine that is busy
 
-RNG = np.random.default_rng(0)
-PAIR = (RNG.integers(0, 256, (70, 90, 3), np.uint8), RNG.integers(0, 5000, (50, 60), np.uint16),
-        (100.0, 4000.0))
 OTHER = PAIR[0][:60], *PAIR[1:]
-
-
-@pytest.fixture(scope='module')
-def built(tiny_card, tmp_path_factory):
-    """Return the cache that an engine has made, and what it said and gave on the way."""
-    cache = tmp_path_factory.mktemp('cache')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_CACHE_HOME', str(cache))
-        engine = OnnxEngine(load_card(tiny_card), 'cpu')
-        steps = [(engine(*PAIR), engine.device) for _ in range(3)]
-        ready = engine.settle()
-        steps.append((engine(*PAIR), engine.device))
-        return SimpleNamespace(cache=cache, steps=steps, ready=ready)
-
-
-@pytest.fixture
-def cache(built, tmp_path, monkeypatch):
-    """Return the path of the model in a copy of that cache, which is the one in use."""
-    shutil.copytree(built.cache, tmp_path / 'cache')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    path, = cache_dir().glob('*.onnx')
-    return path
-
-
-@pytest.fixture
-def builds(cache, built, monkeypatch):
-    """Let a build copy the model of the first cache; return the paths that were asked for."""
-    paths, source = [], built.cache / cache.relative_to(cache.parents[2])
-
-    def start(card, kind, path):
-        paths.append(path)
-        for function in (lambda one: one, checksum_path):
-            shutil.copy(function(source), function(path))
-        return process('pass')
-    monkeypatch.setattr(background, 'start_build', start)
-    return paths
-
-
-def process(code):
-    return subprocess.Popen([sys.executable, '-S', '-c', code], stdin=subprocess.PIPE,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)
 
 
 def started(card, pair=PAIR):
@@ -158,23 +111,6 @@ def test_a_file_that_is_not_the_model_is_made_again(damage, cache, builds, tiny_
         assert engine.settle()
     assert builds == [cache]
     assert is_intact(cache)
-
-
-@pytest.fixture
-def named(built, tiny_card, tmp_path):
-    """Return a function that writes a card that names a file, which it can change before."""
-    folder = tmp_path / 'named'
-    shutil.copytree(tiny_card.parent, folder)
-    source, = built.cache.rglob('*.onnx')
-    shutil.copy(source, folder / 'mine.onnx')
-
-    def write(change=lambda path: None, **changes):
-        change(folder / 'mine.onnx')
-        path = folder / 'tiny.yaml'
-        path.write_text(yaml.safe_dump({**yaml.safe_load(tiny_card.read_text()),
-                                        'onnx': {'file': 'mine.onnx'}, **changes}))
-        return path
-    return write
 
 
 def with_metadata(**values):
@@ -376,97 +312,6 @@ def test_a_build_ends_with_its_engine(tiny_card, tmp_path, monkeypatch):
     del engine
     gc.collect()
     assert running[0].wait(10) < 0
-
-
-@pytest.mark.parametrize(('offered', 'device', 'order', 'wanted'), [
-    (['Tensorrt', 'CUDA', 'CPU'], 'cpu', None, [['CPU']]),
-    (['Tensorrt', 'CUDA', 'CPU'], 'cuda:1', None, [['Tensorrt', 'CUDA'], ['CUDA']]),
-    (['CUDA', 'CPU'], 'cuda', None, [['CUDA']]),
-    (['Tensorrt', 'CUDA', 'CPU'], 'cpu', ['CUDA'], [['CPU']]),
-    (['Tensorrt', 'CUDA', 'CPU'], 'cuda', ['CUDA', 'TensorRT'],
-     [['CUDA', 'Tensorrt'], ['Tensorrt']]),
-    (['Tensorrt', 'CUDA', 'CPU'], 'cuda:1', ['CPU', 'CUDA'], [['CUDA']]),
-    (['CUDA', 'CPU'], 'cuda', ['TensorRT', 'CUDA', 'CPU'], [['CUDA']]),
-])
-def test_providers_come_in_the_order_of_the_card_or_the_fastest_first(
-        offered, device, order, wanted):
-    runtime = SimpleNamespace(get_available_providers=lambda: [
-        f'{name}ExecutionProvider' for name in offered])
-    found = onnx_engine._providers(runtime, torch.device(device), order)
-    assert [[name.removesuffix('ExecutionProvider') for name, _ in one] for one in found] == wanted
-    numbers = {options.get('device_id') for one in found for _, options in one}
-    assert numbers == {torch.device(device).index or 0 if device != 'cpu' else None}
-
-
-def on_cuda():
-    """Return the runtime of a machine with a GPU."""
-    library = SimpleNamespace(__version__='1', get_available_providers=lambda: [
-        'TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'])
-    return onnx_engine._Runtime(library, torch.device('cuda:0'), None)
-
-
-def test_what_tensorrt_makes_lies_in_the_cache_where_nobody_else_writes(
-        named, tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    runtime = on_cuda()
-    assert runtime._options('CUDAExecutionProvider', tmp_path / 'a.onnx', False) == {}
-    own = runtime._options('TensorrtExecutionProvider', tmp_path / 'a.onnx', False)
-    assert own == {
-        'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(tmp_path / 'a.tensorrt'),
-        'trt_fp16_enable': True, 'trt_int8_enable': False}
-    runtime.file = NamedFile.of(load_card(named()))
-    given = runtime._options('TensorrtExecutionProvider', runtime.file.path, True)
-    assert given['trt_int8_enable']
-    folder, name = os.path.split(given['trt_engine_cache_path'])
-    assert folder == str(cache_dir()) and name.startswith('mine-')
-    cache_dir().chmod(0o770)
-    with pytest.raises(EngineError, match='chmod go-w'):
-        runtime._options('TensorrtExecutionProvider', runtime.file.path, True)
-
-
-def test_a_faster_provider_that_fails_is_told_where_another_serves(
-        cache, builds, tiny_card, monkeypatch):
-    serves = TorchEngine(load_card(tiny_card), 'cpu')
-
-    class Model:
-        provider = 'CUDA'
-
-        def __init__(self, path, providers):
-            self.path = path
-            if providers[0][0].startswith('Tensorrt'):
-                raise EngineError('cannot load it with TensorrtExecutionProvider: no libnvinfer')
-
-        def __call__(self, *pair):
-            mask, confidence = serves(*pair)
-            return mask, confidence ^ 8  # as float16 may, and float32 may not
-    monkeypatch.setattr(onnx_engine, 'OnnxModel', Model)
-    engine = OnnxEngine(load_card(tiny_card), 'cpu')
-    engine._runtime, key = on_cuda(), engine._runtime.key
-    engine._runtime.key = key  # the file is the one that was made for the CPU
-    engine(*PAIR)
-    engine(*PAIR)
-    with pytest.warns(UserWarning, match='^CUDA runs frames of 90x70 RGB .*, as TensorRT cannot, '
-                                         'which may be faster: .*: no libnvinfer$') as said:
-        assert engine.settle()
-        engine(*PAIR)
-    assert len(said) == 1
-    assert not builds
-
-
-def test_a_runtime_without_cuda_is_told_which_one_has_it():
-    runtime = SimpleNamespace(__version__='1', get_available_providers=lambda: [
-        'CPUExecutionProvider'])
-    with pytest.raises(EngineError, match='pip install onnxruntime-gpu'):
-        onnx_engine._providers(runtime, torch.device('cuda'))
-
-
-@pytest.mark.parametrize('order', [['CPU'], ['TensorRT', 'CPU']])
-def test_a_card_whose_providers_do_not_fit_the_device_is_told_which_do(order):
-    runtime = SimpleNamespace(__version__='1', get_available_providers=lambda: [
-        'CUDAExecutionProvider', 'CPUExecutionProvider'])
-    with pytest.raises(EngineError, match=r"has onnx.providers \['.* offers CUDA for "
-                                          'a CUDA device: name'):
-        onnx_engine._providers(runtime, torch.device('cuda'), order)
 
 
 def test_without_the_library_it_is_told_how_to_get_it(tiny_card, monkeypatch):

@@ -3,110 +3,38 @@
 """Replay: every pair gets its mask, under the header of its RGB frame, and nothing is lost."""
 
 import dataclasses
-import hashlib
 import json
-import os
-import re
 import shutil
-import sys
 import tracemalloc
 
-import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.__main__ import main
 from rgbx_seg_ros.bags.make_bag import make_bag
 from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message, STORAGES, String
 from rgbx_seg_ros.cards.card import load_card
-from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.errors import DataError, ParameterError
-from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix, mean, Tally
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.replay.replay import replay
 from support.bag_files import change_metadata, metadata
-from support.stand_ins import StandIn
+from support.replay_bags import (
+    Engine,
+    frame,
+    H,
+    label_message,
+    matrix_of,
+    PERIOD_NS,
+    read,
+    rgb_message,
+    START_NS,
+    W,
+    write_bag,
+    write_folder,
+    write_pairs,
+    x_message,
+)
 import yaml
-
-H, W = 12, 16
-START_NS = 1_700_000_000_123_456_789
-PERIOD_NS = 100_000_000
-
-
-class Engine(StandIn):
-    """Class by the warmth of X, confidence by the red of RGB: both inputs show in the output."""
-
-    def __call__(self, rgb, x, x_limits, sensors):
-        x = x if x.ndim == 2 else x[..., 0]
-        warmth = x.astype(float) / (255 if x.dtype == np.uint8 else 65535)
-        return np.uint8(warmth * 2.999), rgb[..., 0].copy()
-
-
-@pytest.fixture
-def segmenter(tiny_card):
-    return Segmenter(load_card(tiny_card), Engine())
-
-
-def frame(i, dtype=np.uint8):
-    """Return an RGB frame, an X frame and a label, all of them told by `i`."""
-    generator = np.random.default_rng(i)
-    rgb = generator.integers(0, 256, (H, W, 3), np.uint8)
-    x = generator.integers(0, np.iinfo(dtype).max + 1, (H, W), dtype)
-    label = generator.integers(0, 3, (H, W), np.uint8)
-    label[:2] = UNLABELED
-    return rgb, x, label
-
-
-def write_folder(root, count=6):
-    for name in ('rgb', 'thermal', 'label'):
-        (root / name).mkdir(parents=True)
-    for i in range(count):
-        rgb, x, label = frame(i)
-        cv2.imwrite(str(root / 'rgb' / f'{i}.png'), rgb[..., ::-1])
-        cv2.imwrite(str(root / 'thermal' / f'{i}.png'), x)
-        cv2.imwrite(str(root / 'label' / f'{i}.png'), label)
-    return root
-
-
-def rgb_message(i, time_ns=None):
-    time_ns = START_NS + i * PERIOD_NS if time_ns is None else time_ns
-    return image_message(frame(i)[0], 'rgb8', time_ns, 'front_camera')
-
-
-def x_message(i, offset_ns=0):
-    return image_message(frame(i)[1], 'mono8', START_NS + i * PERIOD_NS + offset_ns, 'infrared')
-
-
-def label_message(i, label=None):
-    label = frame(i)[2] if label is None else label
-    return image_message(label, 'mono8', START_NS + i * PERIOD_NS, 'front_camera')
-
-
-def write_bag(path, messages):
-    """Write (topic, message) pairs, received a millisecond after each other."""
-    with BagWriter(path) as bag:
-        for i, (topic, message) in enumerate(messages):
-            bag.write(topic, message, START_NS + i * 1_000_000)
-    return path
-
-
-def write_pairs(path, count=6, offset_ns=0):
-    return write_bag(path, [message for i in range(count) for message in (
-        ('/rgb/image', rgb_message(i)), ('/x/image', x_message(i, offset_ns)))])
-
-
-def read(bag, topic):
-    with BagReader(bag) as reader:
-        return [message for _, _, message in reader.messages([topic])]
-
-
-def matrix_of(indices, segmenter):
-    matrix = ConfusionMatrix(3)
-    for i in indices:
-        rgb, x, label = frame(i)
-        matrix.update(label, segmenter(rgb, x).mask)
-    return matrix
 
 
 def test_x_is_scaled_as_the_segmenter_is_told(tmp_path, tiny_card):
@@ -450,136 +378,3 @@ def test_a_real_network_runs_from_its_card(tmp_path, tiny_card):
     for i, mask in enumerate(read(report.out, '/segmentation/mask')):
         np.testing.assert_array_equal(decode_x(mask), segmenter(*frame(i)[:2]).mask)
         np.testing.assert_array_equal(decode_rgb(read(bag, '/rgb/image')[i]), frame(i)[0])
-
-
-def test_the_command_prints_a_report_that_fits_80_columns(
-        tmp_path, tiny_card, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    folder = write_folder(tmp_path / 'frames')
-    make_bag(folder, tmp_path / 'bag', jitter_ms=40)
-    command = ['rgbx-seg', 'replay', 'bag', '--model', str(tiny_card), '--device', 'cpu',
-               '-o', 'out', '--json', 'report.json', '--slop-ms', '20']
-    monkeypatch.setattr(sys, 'argv', command)
-    assert main() == 0
-    out, _ = capsys.readouterr()
-    assert max(map(len, out.splitlines())) <= 80
-    for text in ('RGB frames     6  /rgb/image', 'rgb_no_partner', 'X minus RGB: median',
-                 'tiny on cpu float32', 'scored against /ground_truth/mask', 'person',
-                 'wrote out'):
-        assert text in out
-    facts = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
-    assert next(iter(facts)) == 'format' and facts['format'] == 1
-    assert facts['messages'] == {'rgb': 6, 'x': 6, 'label': 6}
-    assert facts['pairs'] == len(read('out', '/segmentation/mask')) == facts['scored']
-    assert facts['pairs'] + facts['drops']['rgb_no_partner'] == 6
-    assert main() == 2
-    assert "'out' exists already" in capsys.readouterr().err
-
-
-def test_names_with_hyphens_stay_whole_in_the_report(tmp_path, segmenter):
-    topic = '/front-left-camera/colour-image-of-the-upper-mast'
-    bag = write_bag(tmp_path / 'bag', [
-        (topic, rgb_message(0)), ('/x/image', x_message(0))])
-    report = replay(bag, segmenter, rgb_topic=topic)
-    for before in range(1, 30):
-        text = str(dataclasses.replace(report, drops={'!' * before: 1, topic: 1}))
-        assert f'{topic} 1' in ' '.join(text.split())
-
-
-# The page
-
-
-@pytest.mark.parametrize('order', ['before', 'last'])
-def test_the_page_shows_the_scores_and_the_worst_labelled_frame(tmp_path, segmenter, order):
-    messages = [message for i in range(6) for message in (
-        ('/ground_truth/mask', label_message(i)), ('/rgb/image', rgb_message(i)),
-        ('/x/image', x_message(i)))]
-    if order == 'last':
-        messages.sort(key=lambda message: message[0] == '/ground_truth/mask')
-    page = tmp_path / 'report.html'
-    report = replay(write_bag(tmp_path / 'bag', messages), segmenter, page=page)
-    text = page.read_text(encoding='utf-8')
-    matrix = matrix_of(range(6), segmenter)
-    assert report.scores['mean_iou'] == matrix.mean_iou()
-    assert f'<b>{100 * matrix.mean_iou():.1f}</b>mean IoU, %' in text
-    assert f'<td>{100 * matrix.f1()[2]:.1f}</td>' in text
-    worst = min(range(6), key=lambda i: matrix_of([i], segmenter).mean_iou())
-    names = re.findall(r'<figcaption><b>([^<]*)</b>', text)
-    time_ns = START_NS + worst * PERIOD_NS
-    assert names[0] == f'{time_ns // 10 ** 9}.{time_ns % 10 ** 9:09d}'
-    assert len(names) == 6 and text.count('<img ') == 6 * 5
-    assert 'Share of right pixels over confidence' in text
-    assert 'Histogram of the time of 6 frames' in text
-
-
-def test_the_page_tells_how_far_the_confidence_is_right(tmp_path, segmenter, monkeypatch):
-    told = []
-    monkeypatch.setattr('rgbx_seg_ros.replay.report.write_report',
-                        lambda path, title, facts, *_: told.append(facts))
-    messages = [message for i in range(6) for message in (
-        ('/ground_truth/mask', label_message(i)), ('/rgb/image', rgb_message(i)),
-        ('/x/image', x_message(i)))]
-    replay(write_bag(tmp_path / 'bag', messages), segmenter, page=tmp_path / 'page.html')
-    tally = Tally(3)
-    for i in range(6):
-        rgb, x, label = frame(i)
-        result = segmenter(rgb, x)
-        tally.update(label, result.mask, result.confidence)
-    assert told[0]['calibration_error'] == tally.calibration.error() > 0
-    assert told[0]['mean']['boundary'] == pytest.approx(mean(tally.boundary.scores()))
-
-
-def test_the_page_of_a_bag_without_labels_shows_the_least_and_the_most_sure(
-        tmp_path, segmenter):
-    page = tmp_path / 'report.html'
-    replay(write_pairs(tmp_path / 'bag', 10), segmenter, page=page)
-    text = page.read_text(encoding='utf-8')
-    sure = sorted(range(10), key=lambda i: frame(i)[0][..., 0].mean())
-    times = [START_NS + i * PERIOD_NS for i in (*sure[:4], *sure[:-5:-1])]
-    assert re.findall(r'<figcaption><b>([^<]*)</b>', text) == [
-        f'{time_ns // 10 ** 9}.{time_ns % 10 ** 9:09d}' for time_ns in times]
-    assert 'mean IoU' not in text and text.count('<img ') == 8 * 3
-
-
-def test_the_page_tells_of_drops_and_of_the_bag_and_names_are_no_markup(tmp_path, segmenter):
-    bad = rgb_message(0)
-    bad.encoding = '<b>yuv'
-    messages = [('/rgb/image', bad), *(message for i in (1, 2) for message in (
-        ('/rgb/image', rgb_message(i)), ('/x/image', x_message(i))))]
-    page = tmp_path / 'report.html'
-    replay(write_bag(tmp_path / 'bag', messages), segmenter, page=page)
-    text = page.read_text(encoding='utf-8')
-    assert '<h1>tiny on bag</h1>' in text and '3 in /rgb/image' in text
-    assert 'rgb_malformed 1' in text and '&lt;b&gt;yuv' in text and '<b>yuv' not in text
-    listing = '\n'.join(f'{path.name} {path.stat().st_size}'
-                        for path in sorted((tmp_path / 'bag').iterdir()))
-    assert hashlib.sha256(listing.encode()).hexdigest() in text
-
-
-def test_the_command_sees_before_the_work_that_it_cannot_write(tmp_path, tiny_card, command):
-    bag = write_pairs(tmp_path / 'bag', 2)
-    for option in ('--json', '--report'):
-        for path, said in ((tmp_path / 'nowhere' / 'file', 'its folder does not exist'),
-                           (tmp_path, 'it is a folder'), (bag / 'bag.mcap', 'is what is read')):
-            for source in (bag, bag / 'bag.mcap', bag / 'metadata.yaml'):
-                code, _, err = command('replay', source, '--model', tiny_card, option, path)
-                assert code == 2 and said in err
-    assert [path.name for path in tmp_path.iterdir()] == ['bag']
-
-
-def test_the_command_writes_the_page(tmp_path, tiny_card, command):
-    bag, page = write_pairs(tmp_path / 'bag', 2), tmp_path / 'page.html'
-    assert command('replay', bag, '--model', tiny_card, '--device', 'cpu', '--report',
-                   page)[0] == 0
-    assert f'rgbx-seg replay {bag} --model {tiny_card}' in page.read_text(encoding='utf-8')
-
-
-def test_a_bag_whose_name_is_no_utf_8_is_shown_escaped(tmp_path, tiny_card, command):
-    bag = write_pairs(tmp_path / 'bag', 2).rename(tmp_path / os.fsdecode(b'Stra\xdfe'))
-    page, facts = tmp_path / 'page.html', tmp_path / 'facts.json'
-    code, out, _ = command('replay', bag, '--model', tiny_card, '--device', 'cpu', '--report',
-                           page, '--json', facts)
-    assert code == 0 and out.endswith('/Stra\\udcdfe_masks\n')
-    assert '<h1>tiny on Stra\\udcdfe</h1>' in page.read_text(encoding='utf-8')
-    assert json.loads(facts.read_text())['bag'] == str(bag)
-    assert len(read(f'{bag}_masks', '/segmentation/mask')) == 2

@@ -13,6 +13,7 @@ from importlib import import_module
 import os
 from pathlib import Path
 import random
+import re
 import signal
 import sys
 import time
@@ -47,6 +48,11 @@ class Mini(Network):
 
     def forward(self, rgb, x):
         return F.interpolate(self.head(torch.cat((rgb, x), dim=1)), size=rgb.shape[2:])
+
+
+def losses(text):
+    """Return the losses that a training has told."""
+    return [float(value) for value in re.findall(r'loss (\S+)', text)]
 
 
 def read_losses(out):

@@ -22,38 +22,9 @@ from rgbx_seg_ros.training.losses import Objective
 from rgbx_seg_ros.training.train import load_config, train
 from rgbx_seg_ros.weights.checkpoint import load_weights, save_weights
 from support import train_stage
+from support.train_stage import losses, PLAIN, SIZE
 import torch
 import yaml
-
-SIZE, PLAIN = train_stage.SIZE, train_stage.PLAIN
-
-
-@pytest.fixture(autouse=True)
-def mini(monkeypatch):
-    monkeypatch.setitem(NETWORKS, 'mini', train_stage.Mini)
-
-
-@pytest.fixture
-def data(tmp_path, write_frames):
-    return write_frames(tmp_path / 'data', size=SIZE)
-
-
-@pytest.fixture
-def recipe(tmp_path, write_card):
-    """Return a function that writes a recipe for a card of the smallest network, with changes."""
-    card = write_card(network='mini', network_args={})
-
-    def write(**changes):
-        path = tmp_path / 'recipe.yaml'
-        path.write_text(yaml.safe_dump({
-            'card': str(card), 'augment': {'crop': list(SIZE)}, 'epochs': 2, 'batch_size': 2,
-            'warmup_epochs': 0, 'learning_rate': 0.002, 'workers': 0, **changes}))
-        return path
-    return write
-
-
-def losses(text):
-    return [float(value) for value in re.findall(r'loss (\S+)', text)]
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
@@ -91,40 +62,6 @@ def test_one_recipe_serves_other_cards_modalities_and_seeds(data, recipe, tmp_pa
     assert (code, err) == (0, '')
     used = yaml.safe_load((tmp_path / 'out' / 'config.yaml').read_text())
     assert (used['card'], used['use'], used['seed']) == (str(card), 'x', 7)
-
-
-def test_a_run_killed_twice_ends_with_the_weights_of_an_unbroken_one(
-        data, recipe, tmp_path, monkeypatch, capsys):
-    config = load_config(recipe(epochs=3, batch_size=1))
-    whole = train(config, data, tmp_path / 'whole').read_bytes()
-    train_step = module._Run.train_step
-
-    def die_in(step):
-        def die(run, parts):
-            if run.step == step:
-                raise KeyboardInterrupt
-            return train_step(run, parts)
-        return die
-
-    for step in (6, 9):
-        monkeypatch.setattr(module._Run, 'train_step', die_in(step))
-        torch.rand(7)  # another process has another random state
-        with pytest.raises(KeyboardInterrupt):
-            train(config, data, tmp_path / 'killed')
-    monkeypatch.setattr(module._Run, 'train_step', train_step)
-    capsys.readouterr()
-    resumed = train(config, data, tmp_path / 'killed')
-    out = capsys.readouterr().out
-    assert 'after epoch 2' in out and len(losses(out)) == 1
-    assert resumed.read_bytes() == whole
-
-
-def test_a_finished_run_is_not_trained_again(data, recipe, tmp_path, capsys):
-    config = load_config(recipe(epochs=1))
-    first = train(config, data, tmp_path / 'out').read_bytes()
-    capsys.readouterr()
-    assert train(config, data, tmp_path / 'out').read_bytes() == first
-    assert losses(capsys.readouterr().out) == []
 
 
 class Recorder(Network):
@@ -251,25 +188,6 @@ def test_a_bad_frame_ends_the_command_in_one_line_that_names_it(data, recipe, tm
     assert err.count('\n') == 1
 
 
-@pytest.mark.parametrize('content', [b'', b'not a state', b'PK\x03\x04', 'list', 'other', 'part'])
-def test_a_state_that_is_not_of_this_run_is_told_in_one_line(data, recipe, tmp_path, content):
-    config = load_config(recipe(epochs=1))
-    path = tmp_path / 'out' / 'last.pt'
-    train(config, data, path.parent)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content == 'list':
-        torch.save([1], path)
-    elif content == 'other':
-        torch.save({'network': {'a': torch.zeros(1)}}, path)
-    else:
-        path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match='last.pt.* is not the state of this training: remove it'
-                       ) as error:
-        train(config, data, path.parent)
-    assert '\n' not in str(error.value)
-
-
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'batch_size': 5}, 'holds 4 samples, fewer than a batch of 5'),
     ({'exclude': ['a0', 'b']}, "no frame 'b' to exclude"),
@@ -290,65 +208,6 @@ def test_excluded_frames_are_not_trained_on(data, recipe, tmp_path):
 def test_a_device_that_is_not_here_is_told(data, recipe, tmp_path):
     with pytest.raises(EngineError, match="device is 'gpu', allowed are"):
         train(load_config(recipe()), data, tmp_path / 'out', 'gpu')
-
-
-def test_the_curve_of_a_run_killed_within_an_epoch_is_that_of_an_unbroken_one(
-        data, recipe, tmp_path, monkeypatch, capsys):
-    config = load_config(recipe(epochs=3, batch_size=1, save_steps=2))
-    whole = train(config, data, tmp_path / 'whole').read_bytes()
-    means = losses(capsys.readouterr().out)
-    save, saves = module._Run.save, []
-
-    def die_after_the_fifth(run):
-        save(run)
-        saves.append(run.step)
-        if len(saves) == 5:
-            raise KeyboardInterrupt
-    monkeypatch.setattr(module._Run, 'save', die_after_the_fifth)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, data, tmp_path / 'killed')
-    with (tmp_path / 'killed' / 'losses.csv').open('a') as file:
-        file.write('10,0.5')  # a step that was done after the save, written in part
-    capsys.readouterr()
-    resumed = train(config, data, tmp_path / 'killed')
-    out = capsys.readouterr().out
-    assert saves[:5] == [2, 4, 6, 8, 10]
-    assert 'after epoch 2 and 2 steps' in out and losses(out) == means[2:]
-    assert resumed.read_bytes() == whole
-    curve = train_stage.read_losses(tmp_path / 'whole')
-    assert curve[0] == [*range(12)]
-    assert train_stage.read_losses(tmp_path / 'killed') == curve
-
-
-def test_a_damaged_state_makes_way_for_the_one_before(data, recipe, tmp_path, capsys,
-                                                      monkeypatch):
-    config = load_config(recipe(epochs=3))
-    whole = train(config, data, tmp_path / 'out').read_bytes()
-    last = tmp_path / 'out' / 'last.pt'
-    last.write_bytes(last.read_bytes()[:-1000])
-    write = module.write_state
-    monkeypatch.setattr(module, 'write_state', lambda *_: next(iter(())))
-    with pytest.raises(StopIteration):
-        train(config, data, tmp_path / 'out')
-    assert not last.exists(), 'it would take the place of the whole one'
-    last.write_bytes(b'damaged anew')
-    monkeypatch.setattr(module, 'write_state', write)
-    capsys.readouterr()
-    assert train(config, data, tmp_path / 'out').read_bytes() == whole
-    out = capsys.readouterr().out
-    assert 'last.pt is damaged' in out and 'previous.pt after epoch 2' in out
-
-
-def test_a_changed_recipe_is_told_at_the_start(data, recipe, tmp_path, capsys):
-    train(load_config(recipe(epochs=1)), data, tmp_path / 'out')
-    train(load_config(recipe(learning_rate=0.001)), data, tmp_path / 'out')
-    assert 'the recipe has changed: epochs, learning_rate\n' in capsys.readouterr().out
-
-
-def test_a_state_for_other_data_is_refused(data, recipe, tmp_path):
-    train(load_config(recipe(epochs=1)), data, tmp_path / 'out')
-    with pytest.raises(DataError, match='is not the state of this training'):
-        train(load_config(recipe(batch_size=1)), data, tmp_path / 'out')
 
 
 def test_the_recipe_lies_beside_the_weights(data, recipe, tmp_path):
