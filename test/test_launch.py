@@ -133,3 +133,58 @@ def test_namespaces_with_commas_start_a_node_each(monkeypatch):
 def test_pairs_that_would_share_their_topics_are_refused(monkeypatch, given, said):
     with pytest.raises(ValueError, match=said):
         nodes(monkeypatch, **given)
+
+
+# planner.launch.py
+
+
+PLANNER = share_dir() / 'launch' / 'planner.launch.py'
+
+
+def planner_actions(monkeypatch, **given):
+    """Return what the launch file asks of launch_ros for each node, and the rest by kind."""
+    module, asked = load(PLANNER), []
+    from launch import LaunchContext
+    monkeypatch.setattr(module, 'Node', lambda **facts: asked.append(facts))
+    others = {}
+    for name in ('SetParametersFromFile', 'IncludeLaunchDescription'):
+        monkeypatch.setattr(module, name, lambda *arguments, name=name, **named: others.update(
+            {name: (arguments, named)}))
+    context = LaunchContext()
+    defaults = {argument.name: argument.default_value[0].text if argument.default_value else ''
+                for argument in module.generate_launch_description().get_launch_arguments()}
+    context.launch_configurations.update({**defaults, **given})
+    module.start(context)
+    return asked, others
+
+
+def test_the_planner_launch_starts_a_projection_node_beside_each_segmentation_node(monkeypatch):
+    asked, others = planner_actions(monkeypatch, namespace='front, rear', planner='p.yaml',
+                                    depth_topic='/d', use_sim_time='true', model='m')
+    assert [node['namespace'] for node in asked] == ['front', 'rear']
+    for node in asked:
+        assert (node['executable'], node['name']) == ('seg_projection', 'rgbx_seg_projection')
+        assert ('depth/image', '/d') in node['remappings']
+        assert node['parameters'] == [{'use_sim_time': True}]
+    assert others['SetParametersFromFile'][0] == ('p.yaml',)
+    passed = dict(others['IncludeLaunchDescription'][1]['launch_arguments'])
+    assert (passed['model'], passed['namespace'], passed['rviz']) == ('m', 'front, rear', 'false')
+
+
+def test_the_planner_launch_shows_grid_and_points(monkeypatch):
+    asked, _ = planner_actions(monkeypatch, rviz='true')
+    by_name = {node['executable']: node for node in asked}
+    assert by_name.keys() == {'seg_projection', 'rviz2'}
+    assert by_name['rviz2']['arguments'][1].endswith('planner.rviz')
+
+
+def test_the_planner_view_shows_topics_that_the_nodes_publish():
+    view = yaml.safe_load((share_dir() / 'config' / 'rviz' / 'planner.rviz').read_text())
+    manager = view['Visualization Manager']
+    shown = {display['Topic']['Value']: display['Class'].rpartition('/')[2]
+             for display in manager['Displays'] if 'Topic' in display}
+    assert shown == {
+        'segmentation/overlay': 'Image', 'segmentation/ground_grid': 'Map',
+        'segmentation/cost_grid': 'Map', 'segmentation/obstacle_points': 'PointCloud2',
+        'segmentation/points': 'PointCloud2'}
+    assert manager['Global Options']['Fixed Frame'] == 'base_link'
