@@ -23,9 +23,9 @@ _GROUND, _OBSTACLE = 1, 2
 _COLUMNS = ('what', 'best', 'p50', 'p95', 'p99', 'once')
 _LEGEND = (
     'ms for a mask of 640x480 through a camera with the distortion plumb_bob, from arrays to '
-    'arrays, on one core. grid: contacts of obstacles and 200x200 cells. points: {count} of a depth '
-    'image. cloud: as many of a lidar, all of them in view. once: for a new camera or pose. best is '
-    'told beside the percentiles because whatever else runs here only adds to it.')
+    'arrays, on one core. grid: contacts of obstacles and 200x200 cells. points: {count} of a '
+    'depth image. cloud: as many of a lidar, all of them in view. once: for a new camera or pose. '
+    'best is told beside the percentiles because whatever else runs here only adds to it.')
 
 
 def measure(frames: int) -> dict:

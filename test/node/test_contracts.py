@@ -95,6 +95,22 @@ def test_nvblox_finds_camera_and_mask_with_the_same_stamp_size_frame_and_optics(
     assert set(stamps(stage)) <= set(sent)
 
 
+def test_nvblox_gets_of_a_road_nothing_and_of_what_moves_all(stage, make_node, engine):
+    """It takes every pixel that is not 0 as dynamic; a road has the id 1 here."""
+    ids = np.resize(np.array([0, 1, 2, UNLABELED], np.uint8), X.shape)
+    engine.__call__ = lambda self, rgb, x, *_: (ids, np.full_like(ids, 250))
+    make_node(classes__groups='drivable=car; dynamic=person', binary__group='dynamic')
+    topics = 'segmentation/binary', 'segmentation/camera_info'
+    stage.listen(Image, topics[0], RELIABLE)
+    stage.listen(CameraInfo, topics[1], RELIABLE)
+    infos = stage.publisher(CameraInfo, 'rgb/camera_info')
+    feed(stage, topics, lambda stamp: infos.publish(camera_info(stamp)))
+    for mask, info in matched(stage, *topics):
+        assert (mask.encoding, mask.width, mask.height) == ('mono8', info.width, info.height)
+        dynamic = np.frombuffer(mask.data, np.uint8).reshape(X.shape) != 0
+        np.testing.assert_array_equal(dynamic, ids == 2)
+
+
 # ---------------------------------------------------------------- Nav2
 
 

@@ -11,8 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
-import cv2  # noqa: E402,I100
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
 from nav_msgs.msg import OccupancyGrid  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.messages.images import stamp_ns, to_image  # noqa: E402
@@ -21,14 +20,19 @@ from rgbx_seg_ros.projection.ground import FREE, OCCUPIED, UNKNOWN  # noqa: E402
 from rgbx_seg_ros.projection.points import POINT  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
-from support.cameras import camera_info  # noqa: E402
-from support.ray_scenes import BOX, GRASS, ROAD, Scene  # noqa: E402
+from support.projection_stage import (  # noqa: E402
+    at,
+    cells,
+    DEPTH,
+    is_right,
+    MASK,
+    quaternion_of,
+    SCENE,
+)
+from support.ray_scenes import BOX, GRASS, ROAD  # noqa: E402
 from support.ros_stage import header, LATCHED  # noqa: E402
 from support.tf_stand_in import Buffer, MODULE  # noqa: E402
 
-SCENE = Scene(camera_info((160, 120), 130.0, 'plumb_bob'), (0.5, 0.2, 1.5), 0.03, 0.2, -0.05,
-              boxes=((6.0, 7.0, -1.0, 1.0, 1.6),))
-MASK, DEPTH = SCENE.render()
 POSE = {'camera__height': 1.5, 'camera__pitch': 0.2, 'camera__roll': 0.03, 'camera__yaw': -0.05,
         'camera__x': 0.5, 'camera__y': 0.2}
 PALETTE = json.dumps([
@@ -38,13 +42,6 @@ PALETTE = json.dumps([
         (255, 'unlabeled', [0, 0, 0], []))])
 GRID, COSTS = 'segmentation/ground_grid', 'segmentation/cost_grid'
 OBSTACLES, POINTS = 'segmentation/obstacle_points', 'segmentation/points'
-
-
-def quaternion_of(rotation):
-    """Return the quaternion x, y, z, w of a turn (3, 3)."""
-    vector = cv2.Rodrigues(rotation)[0].ravel()
-    angle = np.linalg.norm(vector)
-    return (*(np.sin(angle / 2) * vector / angle), np.cos(angle / 2))
 
 
 def info_message(stamp, frame='camera', **changes):
@@ -122,24 +119,6 @@ class Feed:
             return found
         self.stage.wait(came)
         return found[-1]
-
-
-def cells(grid):
-    """Return the values of a grid (rows, columns)."""
-    return np.array(grid.data, np.int8).reshape(grid.info.height, grid.info.width)
-
-
-def at(grid, x, y):
-    """Return the value of the cell at a place in the frame of the grid."""
-    origin = grid.info.origin.position
-    return cells(grid)[int((y - origin.y) // grid.info.resolution),
-                       int((x - origin.x) // grid.info.resolution)]
-
-
-def is_right(grid):
-    """Return whether a grid shows SCENE."""
-    return (at(grid, 5.0, 0.0) == FREE and at(grid, 6.1, 0.1) == OCCUPIED
-            and at(grid, 9.0, 0.1) == UNKNOWN and at(grid, 8.0, 3.0) == FREE)
 
 
 def said(stage):
