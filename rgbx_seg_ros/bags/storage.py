@@ -77,6 +77,21 @@ def compressed_message(data: bytes, file_format: str, stamp_ns: int, frame_id: s
                            data=np.frombuffer(data, np.uint8))
 
 
+def from_cdr(data: bytes, kind: str):
+    """Return the message that is serialized in `data`; `kind` is as nav_msgs/msg/OccupancyGrid."""
+    return _TYPES.deserialize_cdr(data, kind)
+
+
+def static_transform(parent: str, child: str, place, quaternion, stamp_ns: int):
+    """Return a TFMessage with one transform: `child` lies at `place` in `parent`, turned so."""
+    def new(name, *fields):
+        return _TYPES.types[f'geometry_msgs/msg/{name}'](*fields)
+    transform = new('Transform', new('Vector3', *map(float, place)),
+                    new('Quaternion', *map(float, quaternion)))
+    return _TYPES.types['tf2_msgs/msg/TFMessage']([new(
+        'TransformStamped', _header(stamp_ns, parent), child, transform)])
+
+
 def _header(stamp_ns, frame_id):
     sec, nanosec = divmod(stamp_ns, 1_000_000_000)
     return _Header(stamp=_Time(sec=sec, nanosec=nanosec), frame_id=frame_id)

@@ -31,6 +31,7 @@ from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
+from rgbx_seg_ros.node.ground_demo import Ground
 from rgbx_seg_ros.resources import keep_local, share_dir
 from rgbx_seg_ros.subprocesses import python_command
 from rgbx_seg_ros.tables import aligned
@@ -62,8 +63,11 @@ class Recording:
 class _Stage:
     """A ROS node that plays cameras to the node under test and records what it publishes."""
 
-    def __init__(self):
+    def __init__(self, ground=None):
         self._node = rclpy.create_node('rgbx_seg_demo')
+        self._ground = ground
+        if ground is not None:
+            ground.listen(self._node)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -114,6 +118,7 @@ class _Stage:
         # A camera that sees the node is not yet seen by it, and what it sends is lost. A second
         # later, when the node first tells about itself, both have found each other.
         return (all(p.get_subscription_count() for p in self._cameras.values())
+                and (self._ground is None or self._ground.connected())
                 and len(self.recording.diagnostics) > 1)
 
     def play(self, bag: Path) -> dict[int, int]:
@@ -132,10 +137,12 @@ class _Stage:
                 stamp = stamp_ns(message.header) - first_ns + start_ns
                 header = Header(frame_id=message.header.frame_id)
                 header.stamp.sec, header.stamp.nanosec = divmod(stamp, 1_000_000_000)
-                self._cameras[topic].publish(
-                    to_image(decode_x(message), message.encoding, header))
                 if topic == _INPUTS[0]:
                     stamps[stamp] = stamp_ns(message.header)
+                    if self._ground is not None:
+                        self._ground.show(header)
+                self._cameras[topic].publish(
+                    to_image(decode_x(message), message.encoding, header))
         return stamps
 
     def close(self):
@@ -144,8 +151,8 @@ class _Stage:
         self._node.destroy_node()
 
 
-def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
-    """Run the demo into the folder `out` and return its metrics."""
+def run(out: Path, model: str, device: str, rate_hz: float, ground: Ground | None = None) -> dict:
+    """Run the demo into the folder `out`, with the ground where asked; return its metrics."""
     frames = FolderDataset(share_dir() / 'demo')
     bag = out / 'input'
     make_bag(frames.root, bag, rate_hz)
@@ -153,15 +160,19 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     keep_local(os.environ)
     rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    stage = _Stage()
-    log = out / 'node.log'
+    stage = _Stage(ground)
+    log, beside = out / 'node.log', []
+    if ground is not None:
+        with (out / 'projection.log').open('w', encoding='utf-8') as file:
+            beside.append(ground.start(file))
     with log.open('w', encoding='utf-8') as file:
         node = subprocess.Popen(
             python_command(
                 'rgbx_seg_ros.node.node:main', '--ros-args',
                 '-p', f'model:={model}', '-p', f'device:={device}',
                 # A large model on a slow machine is late, and shall be seen nevertheless.
-                '-p', 'max_age_ms:=600000.0', '-p', 'health.dead_ms:=600000.0'),
+                '-p', 'max_age_ms:=600000.0', '-p', 'health.dead_ms:=600000.0',
+                *(ground.node_arguments if ground else ())),
             stdout=file, stderr=subprocess.STDOUT)
     try:
         ready = stage.wait(lambda: stage.connected() or node.poll() is not None, _START_S)
@@ -171,14 +182,15 @@ def run(out: Path, model: str, device: str, rate_hz: float) -> dict:
         done = stage.recording
         stage.wait(lambda: node.poll() is not None or _finished(done), _DRAIN_S)
     finally:
-        _stop(node)
+        for process in (node, *beside):
+            _stop(process)
         stage.close()
         rclpy.try_shutdown()
     if node.returncode:
         raise RgbxSegError(f'the node ended with {node.returncode}, its log ends with: '
                            f'{_last_line(log)}')
-    _write_bag(out / 'recording', done)
-    _write_pictures(out, bag, stamps, done)
+    _write_bag(out / 'recording', done, ground)
+    _write_pictures(out, bag, stamps, done, ground)
     return _metrics(stamps, done)
 
 
@@ -209,12 +221,14 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else 'nothing'
 
 
-def _write_bag(path, done):
+def _write_bag(path, done, ground):
     encodings = {'overlay': 'rgb8'}
     with BagWriter(path) as bag:
         start_ns = min(done.received_ns.values(), default=0)
         if done.palette:
             bag.write('/segmentation/palette', storage.String(data=done.palette), start_ns, True)
+        if ground is not None:
+            ground.write(bag, start_ns)
         for stamp, receive_ns in sorted(done.received_ns.items()):
             for name in _OUTPUTS:
                 message = done.images[name].get(stamp)
@@ -224,7 +238,7 @@ def _write_bag(path, done):
                         message.header.frame_id), receive_ns)
 
 
-def _write_pictures(out, bag, stamps, done):
+def _write_pictures(out, bag, stamps, done, ground):
     """Write the overlays, and one sheet of colour, thermal and overlay side by side."""
     inputs = defaultdict(dict)
     with BagReader(bag) as reader:
@@ -241,6 +255,12 @@ def _write_pictures(out, bag, stamps, done):
         thermal = np.repeat(thermal[..., None], 3, axis=2)
         rows.append(np.hstack([cv2.resize(tile, _TILE, interpolation=cv2.INTER_AREA)
                                for tile in (rgb, thermal, overlay)]))
+    if ground is not None and not ground.draw(
+            out / 'ground_sheet.png',
+            {stamp: inputs[bag_stamp][_INPUTS[0]] for stamp, bag_stamp in stamps.items()},
+            done.images['overlay']):
+        raise RgbxSegError('no grid has come from the projection node, its log ends with: '
+                           f'{_last_line(out / "projection.log")}')
     rows += [np.zeros_like(rows[0])] * (len(rows) % 2)
     half = len(rows) // 2
     sheet = np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])
@@ -320,6 +340,8 @@ def add_arguments(parser):
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--rate', type=float, default=RATE_HZ, metavar='HZ',
                         help='pairs per second (default: %(default)g)')
+    parser.add_argument('--ground', action='store_true',
+                        help='also show the ground from above, by an assumed pose of the camera')
 
 
 def main(args):
@@ -328,7 +350,8 @@ def main(args):
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix='.rgbx-seg-demo-', dir=args.out.parent) as folder:
         new = Path(folder)
-        metrics = run(new, args.model, args.device, args.rate)
+        ground = Ground(args.model) if args.ground else None
+        metrics = run(new, args.model, args.device, args.rate, ground)
         (new / 'metrics.json').write_text(json.dumps(metrics, indent=2), encoding='utf-8')
         _replace(args.out, new)
 
@@ -341,6 +364,8 @@ def main(args):
             ('capture to publish p50/p95', 'capture_to_publish_ms'),
             ('capture to receive p50/p95', 'capture_to_receive_ms')))]
     print(*aligned([(title, str(value)) for title, value in rows], '<<'), sep='\n')
+    if args.ground:
+        print(f'the ground, by an assumed pose of the camera: {args.out / "ground_sheet.png"}')
     print(f'pictures: {args.out / "contact_sheet.png"}, overlay_*.png; bag: '
           f'{args.out / "recording"}')
     if not metrics['masks_out']:

@@ -30,6 +30,11 @@ _BESIDE = 2
 """Lines beside an upright edge whose pixels are on and off by rounding."""
 _UPRIGHT = 2
 """Entries by which an edge must rise above the line of a foot to be upright."""
+_STEEPEST = 2
+"""
+Entries that a foot rises from line to line at most: that of a wall which the camera would pass at
+half its height aside. What rises more is the side of something that overhangs its foot.
+"""
 _LATTICE = 60
 """Points along each side of a frame that tell how far it reaches."""
 
@@ -285,9 +290,9 @@ def _feet(hit, starts, entry, length):
     Return the entry of the foot of each obstacle, be it on a line beside its own.
 
     Along an upright edge, pixels of a line are on and off by rounding: what begins there is not a
-    foot, but up the body of what is seen, from its foot on, on one of the next lines. It is known
-    by rising above where the feet beside it lead to. Their foot is then right for this line too,
-    but for a few pixels to the side.
+    foot, but up the body of what is seen, from its foot on, on one of the next lines; and so it is
+    where a body is wider than its foot. It is known by rising above where the feet beside it lead
+    to, or too steeply. Their foot is then right for this line too, but for what is to the side.
     """
     def beside(runs, side):
         """Return which run holds the first entry of each of `runs` on a line to the side."""
@@ -301,10 +306,10 @@ def _feet(hit, starts, entry, length):
     for side in (-_BESIDE, _BESIDE):
         one = beside(own, side)
         two = beside(one, side)
-        slope = np.where(two >= 0, np.maximum(entry[one] - entry[two], 0), 0)
+        slope = np.where(two >= 0, entry[one] - entry[two], 0).clip(0, _STEEPEST * _BESIDE)
         above = np.where(one >= 0, entry - entry[one] - slope, 0)
         foot, rise = np.where(above > rise, one, foot), np.maximum(above, rise)
-    for _ in range(2):  # where it leads to may be an edge as well
+    for _ in range(7):  # where it leads to may be an edge as well: over up to 256 lines
         foot = foot[foot]
     return entry[foot]
 

@@ -24,6 +24,17 @@ def rotation_matrix(quaternion):
                      [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
 
 
+def quaternion(rotation):
+    """Return the quaternion x, y, z, w of a turn (3, 3)."""
+    # The eigenvector of the largest eigenvalue, which is well defined for every turn.
+    (a, b, c), (d, e, f), (g, h, i) = rotation
+    four = np.array([[a - e - i, 0, 0, 0], [d + b, e - a - i, 0, 0],
+                     [g + c, h + f, i - a - e, 0], [h - f, c - g, d - b, a + e + i]]) / 3
+    values, vectors = np.linalg.eigh(four)
+    found = vectors[:, values.argmax()]
+    return found if found[3] >= 0 else -found
+
+
 @dataclass(frozen=True)
 class Pose:
     """A sensor in another frame: a point p of the sensor lies there at `rotation` p + `place`."""

@@ -48,6 +48,23 @@ def test_the_demo_leaves_pictures_a_bag_and_metrics(tmp_path):
         assert bag.counts['/segmentation/palette'] == 1
 
 
+@pytest.mark.long
+def test_the_demo_shows_the_ground_and_its_bag_holds_what_rviz_shows(tmp_path):
+    out = tmp_path / 'demo'
+    run = demo('--out', out, '--ground', '--rate', '1')
+    assert run.returncode == 0, run.stderr
+    assert str(out / 'ground_sheet.png') in run.stdout
+    masks = json.loads((out / 'metrics.json').read_text())['masks_out']
+    sheet = read_image(out / 'ground_sheet.png')
+    assert sheet.shape[1] == 960 and (sheet.shape[0] - 26) // 240 == masks
+    red = (sheet[26:, 640:] == (255, 60, 40)).all(axis=2)
+    assert 20 < red.sum() < red.size / 10  # feet of people, and no more
+    with BagReader(out / 'recording') as bag:
+        for topic in ('ground_grid', 'obstacle_points'):
+            assert bag.counts[f'/segmentation/{topic}'] == masks
+        assert bag.counts['/tf_static'] == 1
+
+
 @pytest.mark.parametrize('name', ['thesis.tex', 'metrics.json', 'runs/metrics.json'])
 def test_a_folder_of_something_else_is_left_alone(name, tmp_path):
     path = tmp_path / name

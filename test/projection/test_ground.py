@@ -299,6 +299,18 @@ def test_an_obstacle_cut_off_by_the_side_of_the_frame_is_marked_only_where_its_f
     assert (at(grid, 14.0, 6.0), at(grid, 14.0, -6.0)) == (UNKNOWN, UNKNOWN)
 
 
+@pytest.mark.parametrize('roll', [0.0, 0.1])
+def test_a_body_that_is_wider_than_its_foot_is_marked_at_its_foot(roll):
+    """As people are, in masks that are blobs: what overhangs would lie metres behind them."""
+    scene = Scene(info_of('none'), pitch=0.1, roll=roll)
+    mask, _ = scene.render()
+    cv2.ellipse(mask, (360, 250), (30, 70), math.degrees(-roll), 0, 360, BOX, -1)
+    contacts = view_of(scene).contacts(mask, OBSTACLES)
+    distance = np.hypot(*contacts.places.T)
+    # At its sides it appears 2.3 times as far away.
+    assert len(distance) > 60 and distance.max() < 1.45 * distance.min()
+
+
 def test_a_wall_beside_the_camera_is_marked_along_its_whole_length():
     scene = Scene(info_of('none'), pitch=0.1, boxes=((3.0, 20.0, 1.0, 1.2, 2.0),))
     _, contacts = grid_of(scene)

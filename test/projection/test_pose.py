@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.projection.pose import Pose
+from rgbx_seg_ros.projection.pose import Pose, quaternion, rotation_matrix
 from support.ray_scenes import turn
 
 AHEAD = np.array([[0.0, 0.0, 1.0]])
@@ -57,3 +57,12 @@ def test_the_distance_of_two_poses_is_in_metres_and_rad(angle):
     one = Pose.from_angles(0.1, -0.4, 2.0, (0, 0, 0))
     two = Pose(one.rotation @ turn('y', angle), np.array([3.0, 0.0, 4.0]))
     np.testing.assert_allclose(one.distance(two), (5.0, angle), atol=1e-7)
+
+
+@pytest.mark.parametrize('angles', [(0, 0, 0), (3.1, 0, 0), (0, 3.14159, 0), (0, 0, 3.14159),
+                                    (0.3, -0.2, 2.5), (-1.2, 0.9, -3.0)])
+def test_a_turn_becomes_a_quaternion_and_one_again(angles):
+    rotation = Pose.from_angles(*angles, (0, 0, 0), optical=True).rotation
+    found = quaternion(rotation)
+    assert np.linalg.norm(found) == pytest.approx(1) and found[3] >= 0
+    np.testing.assert_allclose(rotation_matrix(found), rotation, atol=1e-9)
