@@ -34,8 +34,8 @@ COMMANDS = {
     'demo': ('node.demo', 'run the live node on bundled night-time frames'),
 }
 
-ROS_PACKAGES = ('diagnostic_msgs', 'lifecycle_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs',
-                'std_msgs')
+ROS_PACKAGES = ('diagnostic_msgs', 'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy',
+                'sensor_msgs', 'std_msgs')
 
 
 def parse(arguments):
