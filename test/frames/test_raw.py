@@ -82,6 +82,7 @@ def test_colours_of_a_palette_are_told_from_grey(scale):
         assert not is_painted(grey.astype(x_type) * scale)
     assert not any(is_painted(painted(one, quality)) for one in (ramp, dark)
                    for quality in (30, 95))
+    assert not is_painted(np.random.default_rng(0).integers(0, 6, (64, 256, 3), np.uint8))
     with_holes = painted(ramp).astype(np.float32)
     with_holes[:20] = np.nan
     assert is_painted(with_holes)
