@@ -125,7 +125,7 @@ class Painter:
             sides = np.ascontiguousarray(points.T, np.float32)
             x, y, z = sides
             ahead = np.flatnonzero((np.abs(x) <= self._reach[0] * z)
-                                   & (np.abs(y) <= self._reach[1] * z) & (z > 0))
+                                   & (np.abs(y) <= self._reach[1] * z))
             column, row = np.rint(self.camera.pixels(sides.take(ahead, axis=1).T)).T
             width, height = self.camera.size
             seen = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))

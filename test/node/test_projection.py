@@ -3,6 +3,7 @@
 """The projection node over the real middleware, fed with scenes of which every metre is known."""
 
 import json
+import subprocess
 import sys
 import time
 
@@ -453,6 +454,18 @@ def test_a_parameter_that_cannot_be_ends_the_start_in_one_clear_line(
     assert not node.start()
     [line] = warnings()
     assert said in line
+
+
+@pytest.mark.parametrize('arguments', [
+    ('-p', 'grid.resolution:=0.0'), ('-p', 'grid.y_range:=[1.0, 1.0]'), ('-p', 'frames:=map')])
+def test_the_process_says_why_it_cannot_start_in_one_line_and_exits_with_2(arguments):
+    done = subprocess.run(
+        [sys.executable, '-m', 'rgbx_seg_ros.node.projection_node', '--ros-args', '-p',
+         'camera.pose:=parameters', '-p', 'camera.height:=1.0', *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
+    assert done.returncode == 2
+    [line] = done.stdout.splitlines()
+    assert arguments[1].partition(':=')[0] in line and 'Traceback' not in line
 
 
 def test_without_tf_the_node_says_whose_pose_it_takes(make_projection, monkeypatch, capfd):
