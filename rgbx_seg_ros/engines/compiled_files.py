@@ -32,6 +32,13 @@ _UNROLLED = 32
 Reductions over fewer values are written out: those over the classes of a pixel then become one
 loop over the frame, which takes half the time.
 """
+_KEPT_READS = 3
+"""
+What is made of more values than these, and read again and again, is kept instead of made anew.
+
+Logits are scaled to the input and then to the frame: else each of four values that the latter
+reads is made of four again, in twice the time for all that follows the network.
+"""
 _ANTIALIASED = (torch.ops.aten._upsample_bilinear2d_aa.vec,
                 torch.ops.aten._upsample_bilinear2d_aa.default)
 
@@ -80,6 +87,7 @@ def write_compiled(graph: SegmentationGraph, card: Card, path: Path, kind: Frame
                         # Weights in the order that the products want them in, once and for all.
                         'freezing': True, 'cpp.threads': threads,
                         'unroll_reductions_threshold': _UNROLLED,
+                        'realize_reads_threshold': _KEPT_READS,
                         # They are for later models, and take longer than this one.
                         'aot_inductor.precompile_headers': False})
             path.write_bytes(_library(package))

@@ -203,6 +203,8 @@ def test_weights_are_frozen_for_the_precision_and_the_number_of_threads(
     (configs, *others), = seen
     assert configs.items() >= {'freezing': True, 'cpp.threads': 3}.items()
     assert others == [False, 3]
+    assert configs['unroll_reductions_threshold'] > len(load_card(card_path).classes)
+    assert configs['realize_reads_threshold'] < 4, 'what is scaled twice is made of 16 values'
     rgb, x, limits = PAIR
     with torch.inference_mode():
         outputs = programs[0](to_batch(rgb), to_batch(x), torch.tensor([limits]),
