@@ -31,7 +31,6 @@ from rgbx_seg_ros.errors import RgbxSegError
 from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.node.diagnostics import from_array
-from rgbx_seg_ros.node.ground_demo import Ground
 from rgbx_seg_ros.resources import keep_local, share_dir
 from rgbx_seg_ros.subprocesses import python_command
 from rgbx_seg_ros.tables import aligned
@@ -151,8 +150,12 @@ class _Stage:
         self._node.destroy_node()
 
 
-def run(out: Path, model: str, device: str, rate_hz: float, ground: Ground | None = None) -> dict:
-    """Run the demo into the folder `out`, with the ground where asked; return its metrics."""
+def run(out: Path, model: str, device: str, rate_hz: float, ground=None) -> dict:
+    """
+    Run the demo into the folder `out` and return its metrics.
+
+    `ground` is the Ground of `ground_demo`, where that is to be shown as well.
+    """
     frames = FolderDataset(share_dir() / 'demo')
     bag = out / 'input'
     make_bag(frames.root, bag, rate_hz)
@@ -344,14 +347,21 @@ def add_arguments(parser):
                         help='also show the ground from above, by an assumed pose of the camera')
 
 
+def _ground(args):
+    """Return what shows the ground, or None where it is not asked for."""
+    if not args.ground:
+        return None
+    from rgbx_seg_ros.node.ground_demo import Ground  # the rest does without nav_msgs
+    return Ground(args.model)
+
+
 def main(args):
     """Run the command."""
     _files_of_demo(args.out)  # which raises an error before the work
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix='.rgbx-seg-demo-', dir=args.out.parent) as folder:
         new = Path(folder)
-        ground = Ground(args.model) if args.ground else None
-        metrics = run(new, args.model, args.device, args.rate, ground)
+        metrics = run(new, args.model, args.device, args.rate, _ground(args))
         (new / 'metrics.json').write_text(json.dumps(metrics, indent=2), encoding='utf-8')
         _replace(args.out, new)
 
