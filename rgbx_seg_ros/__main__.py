@@ -34,6 +34,15 @@ COMMANDS = {
     'demo': ('node.demo', 'run the live node on bundled night-time frames'),
 }
 
+EXIT_CODES = {
+    0: 'all is well',
+    1: 'a data set or an installation has faults, which are told',
+    2: 'an error that you can mend, told in one line on stderr',
+    3: 'evaluate, replay: the result is not as --require or --baseline ask',
+    130: 'interrupted with Ctrl-C',
+    141: 'whoever read the output has stopped',
+}
+
 ROS_PACKAGES = ('diagnostic_msgs', 'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy',
                 'sensor_msgs', 'std_msgs')
 
@@ -42,11 +51,14 @@ def parse(arguments):
     """Return the parsed command line; the function to call is its `main`."""
     verbs = '\n'.join(aligned(
         [(f'  {verb}', text) for verb, (_, text) in COMMANDS.items()], '<<'))
+    codes = '\n'.join(aligned(
+        [(f'  {code}', text) for code, text in EXIT_CODES.items()], '<<'))
     parser = argparse.ArgumentParser(
         prog='rgbx-seg', formatter_class=argparse.RawDescriptionHelpFormatter,
         usage='rgbx-seg [-h] [--version] VERB ...',
         description='RGB-X semantic segmentation: a camera with thermal, depth or polarization.',
-        epilog=f'verbs:\n{verbs}\n\nrgbx-seg VERB --help tells more of one.')
+        epilog=f'verbs:\n{verbs}\n\nexit codes:\n{codes}\n\n'
+               'rgbx-seg VERB --help tells more of one.')
     parser.add_argument('--version', action='version', version=f'rgbx-seg {__version__}')
     parser.add_argument('verb', choices=COMMANDS, metavar='VERB', help='what to do')
     chosen = parser.parse_args(arguments[:1])
@@ -61,7 +73,11 @@ def parse(arguments):
 
 
 def main():
-    """Run the command; return 0, or 2 with one line on stderr for an error a user can mend."""
+    """
+    Run the command and return its exit code, one of `EXIT_CODES`.
+
+    With 2 goes one line on stderr, for an error a user can mend.
+    """
     wait_without_spinning(os.environ)
     warnings.formatwarning = lambda message, *_: f'rgbx-seg: warning: {message}\n'
     # Names of files need not be text, and not every terminal has all letters.

@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 import re
 import time
-from typing import NamedTuple
 import warnings
 
 import numpy as np
@@ -25,6 +24,15 @@ from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
 from rgbx_seg_ros.evaluation.common import ScoredClasses
+from rgbx_seg_ros.evaluation.frame_scores import (
+    class_pixels,
+    FrameScore,
+    mean_confidence,
+    unlabeled_share,
+    without_labels,
+    without_nan,
+)
+from rgbx_seg_ros.evaluation.gate import Gate
 from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
@@ -59,17 +67,6 @@ class BoxScore:
     """Share of the boxes in which at least `BOX_FOUND` of the pixels have the class."""
     inside: float
     """Share of all pixels of the class in the masks that lie in a box of the class."""
-
-
-class FrameScore(NamedTuple):
-    """What is kept of a frame."""
-
-    index: int
-    name: str
-    mean_iou: float
-    """Mean over the classes that its label or mask holds; NaN without a label."""
-    ms: float
-    """From frames in memory to the mask in memory."""
 
 
 class Part:
@@ -150,8 +147,8 @@ class Evaluation:
         """Return all scores, 0..1 and NaN as None, as they go into a JSON file."""
         whole = self._part_facts('all')
         calibration = self.parts['all'].tally.calibration
-        return _without_nan({
-            'mean_iou': whole['mean']['iou'], **whole,
+        return without_nan({
+            'mean_iou': whole['mean']['iou'], **whole, **without_labels(self.frames),
             'iou': {name: scores['iou'] for name, scores in whole['classes'].items()},
             'parts': {name: self._part_facts(name) for name in self.parts if name != 'all'},
             'reliability': [
@@ -229,7 +226,9 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
             parts[light.get(sample.name, 'all')].add(of_frame)
             ious = of_frame.tally.matrix.iou()
             score = mean(ious[protocol.ids(labels)])
-            frames.append(FrameScore(index, sample.name, score, ms))
+            frames.append(FrameScore(
+                index, sample.name, score, ms, light.get(sample.name), unlabeled_share(mask),
+                mean_confidence(confidence), class_pixels(of_frame.tally.matrix, labels.names)))
             # Nothing but background, and found to be so, is no frame to look at.
             if gallery is not None and np.isfinite(ious).sum() > 1:
                 gallery.add(sample, score, mask)
@@ -310,15 +309,6 @@ def _gathered(processes, parts, frames, gallery, survey, error):
     return sorted(frame for theirs, *_ in collected for frame in theirs)
 
 
-def _without_nan(facts):
-    """Return `facts` with None for NaN, which JSON does not have."""
-    if isinstance(facts, dict):
-        return {name: _without_nan(fact) for name, fact in facts.items()}
-    if isinstance(facts, list):
-        return [_without_nan(fact) for fact in facts]
-    return None if isinstance(facts, float) and math.isnan(facts) else facts
-
-
 def add_arguments(parser):
     """Declare the command's arguments."""
     offline.add_arguments(parser)
@@ -339,19 +329,21 @@ def add_arguments(parser):
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
     parser.add_argument('--report', metavar='FILE.html', type=Path,
                         help='page with scores, plots, and the worst and best frames')
+    Gate.add_arguments(parser)
 
 
 def main(args):
-    """Run the command."""
-    check_outputs((args.json, args.report))
+    """Run the command; return 3 where the result is not as required."""
+    check_outputs((args.json, args.report, args.junit), filter(None, [args.baseline]))
+    gate = Gate.given(args, 'evaluate')
     given = offline.given(args, USED)
     if given.parameters.tune_allocator:
         keep_freed_memory()
     with joined(find_device(given.parameters.device)) as processes:
-        _run(args, given, processes)
+        return _run(args, given, gate, processes)
 
 
-def _run(args, given, processes):
+def _run(args, given, gate, processes):
     protocol = PROTOCOLS[args.protocol]
     if given.remark and processes.is_first:
         warnings.warn(given.remark, stacklevel=2)
@@ -367,30 +359,33 @@ def _run(args, given, processes):
         any(segmenter.settle(sample.rgb, sample.x) for sample in samples)
     classes = ScoredClasses.common(data.CLASSES, segmenter.labels) if args.common else None
     labels = classes.labels if classes else segmenter.labels
+    setting = {
+        'model': segmenter.card.name, 'dataset': args.dataset, 'split': data.split,
+        'lost': args.lost, 'processes': processes.count,
+        'protocol': {'name': args.protocol, 'description': protocol.description,
+                     'classes': [labels.names[i] for i in protocol.ids(labels)]}}
+    gate.check(labels.names, set(lights(data.names).values()))
+    gate.check_data({**setting, 'classes': dict.fromkeys(labels.names),
+                     'frames': [{'name': name} for name in data.names]})
     gallery = Gallery(labels) if args.report else None
     scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters, classes)
     if not processes.is_first:
-        return
+        return 0
     without = f' without {args.lost}' if args.lost else ''
     print(f'{segmenter.card.name}{without} on {len(data)} pairs, percent')
     print(scores)
     for remark in scores.remarks:
         warnings.warn(remark, stacklevel=2)
-    if not (args.json or args.report):
-        return
-    facts = {
-        'model': segmenter.card.name, 'dataset': args.dataset, 'split': data.split,
-        'lost': args.lost, 'processes': processes.count,
-        'protocol': {'name': args.protocol, 'description': protocol.description,
-                     'classes': [labels.names[i] for i in protocol.ids(labels)]},
-        **scores.facts(),
-        'made_by': provenance(segmenter, data.root, _listing(data))}
+    facts = {**setting, **scores.facts()}
+    if args.json or args.report:
+        facts['made_by'] = provenance(segmenter, data.root, _listing(data))
     if args.json:
         write_json(args.json, facts)
     if args.report:
         title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
         write_report(args.report, title, facts, labels, gallery,
                      [frame.ms for frame in scores.frames])
+    return gate.judge(facts)
 
 
 def _listing(data):

@@ -9,7 +9,7 @@ bag.
 """
 
 from collections import Counter
-from dataclasses import asdict
+import math
 from pathlib import Path
 import warnings
 
@@ -28,6 +28,8 @@ from rgbx_seg_ros.bags.storage import (
 )
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
+from rgbx_seg_ros.evaluation.frame_scores import FrameScore, mean_confidence, unlabeled_share
+from rgbx_seg_ros.evaluation.gate import Gate
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
 from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.frames.raw import check_x
@@ -38,7 +40,7 @@ from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.registration.rig import Rig
-from rgbx_seg_ros.replay.report import Report, write_page
+from rgbx_seg_ros.replay.report import made_by, Report, write_page
 from rgbx_seg_ros.replay.scorer import Masked, Scorer
 from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 from tqdm import tqdm
@@ -74,7 +76,7 @@ class _Replay:
         self._pairer = Pairer(settings)
         self._now_ns = 0
         self._dropped = Counter()
-        self.scorer = Scorer(len(segmenter.labels), gallery)
+        self.scorer = Scorer(segmenter.labels.names, gallery)
         self.found = self.pairs = 0
         self.messages = Counter(rgb=0, x=0)
         self.first_errors = {}
@@ -156,15 +158,18 @@ class _Replay:
 
     def _score(self, pair, rgb, result):
         sample = None
+        name = f'{pair.rgb_stamp_ns // 10 ** 9}.{pair.rgb_stamp_ns % 10 ** 9:09d}'
+        confidence = mean_confidence(result.confidence)
+        score = FrameScore(self.pairs - 1, name, math.nan, result.inference_ms, None,
+                           unlabeled_share(result.mask), confidence, {})
         if self._gallery is not None:
-            name = f'{pair.rgb_stamp_ns // 10 ** 9}.{pair.rgb_stamp_ns % 10 ** 9:09d}'
             x = self.rig.place(pair.x.pixels, rgb.shape[1::-1])
             sample = shrunk(Sample(name, rgb, x, None))
             if not self._has_labels:
-                self._gallery.add(sample, result.confidence.mean() / 255, result.mask)
+                self._gallery.add(sample, confidence, result.mask)
         try:
             self.scorer.add('mask', pair.rgb_stamp_ns,
-                            Masked(result.mask, result.confidence, sample))
+                            Masked(result.mask, result.confidence, sample, score))
         except FrameError as error:
             self._refuse('label', error, 'malformed')
 
@@ -224,7 +229,7 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
         topics=topics, messages=dict(run.messages), pairs=run.pairs, drops=run.drops,
         malformed=run.first_errors, offset_ms=_summary(run.offset_ms),
         inference_ms=_summary(run.inference_ms), drift=run.rig.drift, scored=run.scorer.scored,
-        scores=run.scorer.scores(segmenter.labels.names),
+        scores=run.scorer.scores(), frames=run.scorer.frames,
         table=run.scorer.matrix.table(segmenter.labels.names))
     if page:
         write_page(page, report, run.scorer.part, run.inference_ms.values(), segmenter, gallery)
@@ -294,22 +299,34 @@ def add_arguments(parser):
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
     parser.add_argument('--report', type=Path, metavar='FILE.html',
                         help='page with scores, times, and the worst and best frames')
+    Gate.add_arguments(parser)
 
 
 def main(args):
-    """Run the command."""
+    """Run the command; return 3 where the result is not as required."""
     bag = bag_path(args.bag)
-    check_outputs((args.json, args.report), bag.iterdir() if bag.is_dir() else [bag])
+    check_outputs((args.json, args.report, args.junit),
+                  [*(bag.iterdir() if bag.is_dir() else [bag]),
+                   *filter(None, [args.baseline])])
+    gate = Gate.given(args, 'replay')
+    out = _masks_path(bag) if args.out is None else args.out
+    BagWriter(out, args.storage)  # a path that cannot be one is no fault of the bag
     parameters, remark = offline.given(args, USED)
     if remark:
         warnings.warn(remark, stacklevel=2)
     if parameters.tune_allocator:
         keep_freed_memory()
     segmenter = Segmenter.from_parameters(parameters)
-    report = replay(bag, segmenter, args.out, args.rgb_topic, args.x_topic, args.label_topic,
-                    args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters)
+    gate.check(segmenter.labels.names)
+    try:
+        report = replay(bag, segmenter, out, args.rgb_topic, args.x_topic, args.label_topic,
+                        args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters)
+    except DataError as error:
+        if not gate:
+            raise
+        return gate.crashed(error)
     print(report)
+    facts = report.facts()
     if args.json:
-        facts = asdict(report)
-        del facts['table']
-        write_json(args.json, facts)
+        write_json(args.json, {**facts, 'made_by': made_by(report, segmenter)})
+    return gate.judge(facts)

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a replay tells: on the terminal, in JSON and on a page."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
+from rgbx_seg_ros.evaluation.frame_scores import FrameScore, without_labels, without_nan
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.files import visible
@@ -46,9 +47,18 @@ class Report:
     scored: int
     """Masks compared with a label."""
     scores: dict | None
-    """IoU, recall and precision by class, mean IoU and pixel accuracy, 0..1, NaN as None."""
+    """Scores by class and their means, mean IoU and pixel accuracy, 0..1, NaN as None."""
+    frames: list[FrameScore]
+    """What is told of each mask, under the stamp of its RGB frame in seconds."""
     table: str
     """The scores as a table, in percent."""
+
+    def facts(self) -> dict:
+        """Return what goes into a JSON file."""
+        facts = asdict(self)
+        del facts['table']
+        return without_nan({**facts, **without_labels(self.frames),
+                            'frames': [frame._asdict() for frame in self.frames]})
 
     def __str__(self):
         drops = ', '.join(f'{reason} {count}' for reason, count in sorted(self.drops.items()))
@@ -71,12 +81,18 @@ class Report:
         return '\n'.join([*lines, '', f'wrote {self.out}'])
 
 
+def made_by(report: Report, segmenter: Segmenter) -> dict[str, str]:
+    """Return what made the report, as `provenance` does."""
+    bag = Path(report.bag)
+    files = visible(bag) if bag.is_dir() else [bag]
+    return provenance(segmenter, bag, (f'{file.name} {file.stat().st_size}' for file in files))
+
+
 def write_page(page: Path, report: Report, part: Part, inference_ms, segmenter: Segmenter,
                gallery: Gallery) -> None:
     """Write the page of a replay whose scores are `part`, its times `inference_ms`."""
     bag = Path(report.bag)
     scores = Evaluation(segmenter.labels, PROTOCOLS['plain'], {'all': part}, [])
-    files = visible(bag) if bag.is_dir() else [bag]
     drops = ', '.join(f'{reason} {count}' for reason, count in sorted(report.drops.items()))
     notes = {
         **{name: f'{report.messages[name]} in {topic}' for name, topic in report.topics.items()},
@@ -86,7 +102,6 @@ def write_page(page: Path, report: Report, part: Part, inference_ms, segmenter: 
         **{f'first bad {kind}': text for kind, text in report.malformed.items()},
         **({'drift': report.drift} if report.drift else {}),
         'masks': report.out}
-    facts = {**(scores.facts() if report.scored else {}), 'made_by': provenance(
-        segmenter, bag, (f'{file.name} {file.stat().st_size}' for file in files))}
+    facts = {**(scores.facts() if report.scored else {}), 'made_by': made_by(report, segmenter)}
     write_report(page, f'{report.model} on {bag.resolve().name}', facts, segmenter.labels,
                  gallery, inference_ms, notes)

@@ -3,13 +3,13 @@
 """Masks and labels of a bag, brought together and scored."""
 
 from dataclasses import replace
-import math
 from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.evaluation.evaluate import Part
-from rgbx_seg_ros.evaluation.metrics import Tally
+from rgbx_seg_ros.evaluation.frame_scores import class_pixels, FrameScore, without_nan
+from rgbx_seg_ros.evaluation.metrics import mean, Tally
 
 _MOST_WAITING = 100
 
@@ -21,14 +21,21 @@ class Masked(NamedTuple):
     confidence: np.ndarray
     sample: Sample | None
     """The frames, small, where the report shows them."""
+    score: FrameScore
+    """What is told of it without a label."""
 
 
 class Scorer:
-    """Brings masks and labels of one stamp together, whichever comes first."""
+    """
+    Brings masks and labels of one stamp together, whichever comes first.
 
-    def __init__(self, num_classes, gallery):
-        self.part = Part(num_classes)
-        self._gallery = gallery
+    `names` are those of the classes.
+    """
+
+    def __init__(self, names, gallery):
+        self.part = Part(len(names))
+        self._names, self._gallery = names, gallery
+        self._frames = {}
         self._waiting = {'label': {}, 'mask': {}}
 
     @property
@@ -41,8 +48,15 @@ class Scorer:
         """Masks compared with a label."""
         return int(self.part.counts[1])
 
+    @property
+    def frames(self) -> list[FrameScore]:
+        """What is told of each mask, in the order in which they came."""
+        return list(self._frames.values())
+
     def add(self, kind, time_ns, item):
         """Take a 'label' (H, W) uint8 or a 'mask', Masked; raise FrameError if they differ."""
+        if kind == 'mask':
+            self._frames[item.score.index] = item.score
         other = self._waiting['mask' if kind == 'label' else 'label'].pop(time_ns, None)
         if other is None:
             waiting = self._waiting[kind]
@@ -51,28 +65,25 @@ class Scorer:
                 del waiting[next(iter(waiting))]
             return
         label, masked = (item, other) if kind == 'label' else (other, item)
+        of_frame = Tally(len(self._names))
         if self._gallery is None:
-            self.matrix.update(label, masked.mask)
+            of_frame.matrix.update(label, masked.mask)
         else:
-            of_frame = Tally(self.matrix.num_classes)
             of_frame.update(label, masked.mask, masked.confidence)
-            self.part.tally.add(of_frame)
             self._gallery.add(replace(masked.sample, label=label), of_frame.matrix.mean_iou(),
                               masked.mask)
+        self.part.tally.add(of_frame)
+        self._frames[masked.score.index] = masked.score._replace(
+            mean_iou=of_frame.matrix.mean_iou(), pixels=class_pixels(of_frame.matrix, self._names))
         self.part.counts[:2] += 1
 
-    def scores(self, names):
+    def scores(self):
         """Return the scores as Report has them."""
         if not self.scored:
             return None
-        columns = {'iou': self.matrix.iou(), 'recall': self.matrix.recall(),
-                   'precision': self.matrix.precision()}
-        return {
-            'classes': {name: {score: _or_none(values[i]) for score, values in columns.items()}
-                        for i, name in enumerate(names)},
-            'mean_iou': _or_none(self.matrix.mean_iou()),
-            'pixel_accuracy': _or_none(self.matrix.pixel_accuracy())}
-
-
-def _or_none(score):
-    return float(score) if math.isfinite(score) else None
+        columns = self.matrix.columns()
+        return without_nan({
+            'classes': {name: {score: float(values[i]) for score, values in columns.items()}
+                        for i, name in enumerate(self._names)},
+            'mean': {score: mean(values) for score, values in columns.items()},
+            'mean_iou': self.matrix.mean_iou(), 'pixel_accuracy': self.matrix.pixel_accuracy()})

@@ -156,8 +156,10 @@ def test_a_class_that_never_occurs_has_no_score(tmp_path, segmenter):
         ('/ground_truth/mask', label_message(0, np.zeros((H, W), np.uint8)))])
     scores = replay(bag, segmenter).scores
     assert scores['mean_iou'] == 1
-    assert scores['classes']['background'] == {'iou': 1, 'recall': 1, 'precision': 1}
-    assert scores['classes']['car'] == {'iou': None, 'recall': None, 'precision': None}
+    assert scores['classes']['background'] == dict.fromkeys(
+        ('iou', 'recall', 'precision', 'f1'), 1)
+    assert scores['classes']['car'] == dict.fromkeys(
+        ('iou', 'recall', 'precision', 'f1'))
 
 
 @pytest.mark.parametrize('first', ['label', 'pair'])

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from rgbx_seg_ros.__main__ import main
@@ -158,3 +159,72 @@ def test_a_bag_whose_name_is_no_utf_8_is_shown_escaped(tmp_path, tiny_card, comm
     assert '<h1>tiny on Stra\\udcdfe</h1>' in page.read_text(encoding='utf-8')
     assert json.loads(facts.read_text())['bag'] == str(bag)
     assert len(read(f'{bag}_masks', '/segmentation/mask')) == 2
+
+
+# A gate
+
+
+def test_a_replay_is_held_by_its_pairs_its_drops_and_an_older_one(tmp_path, tiny_card, command):
+    """Half of the frames of X are lost, and with them half of the pairs."""
+    whole = write_pairs(tmp_path / 'whole', 6)
+    half = write_bag(tmp_path / 'half', [message for i in range(6) for message in (
+        ('/rgb/image', rgb_message(i)), *([('/x/image', x_message(i))] * (i % 2)))])
+    run = ['--model', tiny_card, '--device', 'cpu']
+    old = tmp_path / 'old.json'
+    code, out, _ = command('replay', whole, *run, '--json', old, '--require', 'pair_rate>=1',
+                           '--require', 'drops<=0', '--require', 'unlabeled_share<=0')
+    assert code == 0 and out.endswith('all of 3 requirements are met\n')
+    facts = json.loads(old.read_text())
+    assert len(facts['frames']) == 6 and facts['frames'][0]['pixels'] == {}
+    assert facts['frames'][1]['name'] == '1700000000.223456789'
+    assert facts['made_by']['model'] == 'tiny' and facts['unlabeled_share'] == 0
+    code, _, err = command('replay', half, *run, '--require', 'pair_rate>=0.6', '--require',
+                           'drops.rgb_no_partner<=2', '--require', 'miou>=0')
+    assert code == 3
+    assert err.splitlines()[-3:] == [
+        'rgbx-seg: failed: pair_rate is 0.5, required is >=0.6',
+        'rgbx-seg: failed: drops.rgb_no_partner is 3, required is <=2',
+        'rgbx-seg: failed: miou has no value, required is >=0']
+    code, _, err = command('replay', half, '-o', tmp_path / 'out', *run, '--baseline', old)
+    assert code == 2 and "has the messages {'rgb': 6, 'x': 6}" in err
+    code, out, _ = command('replay', whole, '-o', tmp_path / 'again', *run, '--baseline', old)
+    assert code == 0 and 'all of 2 requirements are met' in out
+
+
+def test_a_bag_that_cannot_be_replayed_has_failed(tmp_path, tiny_card, command):
+    lonely = write_bag(tmp_path / 'bag', [('/rgb/image', rgb_message(0)),
+                                          ('/x/image', x_message(99))])
+    junit = tmp_path / 'gate.xml'
+    run = ['replay', lonely, '--model', tiny_card, '--device', 'cpu']
+    assert command(*run)[0] == 2
+    code, _, err = command(*run, '--require', 'pairs>=1', '--junit', junit)
+    assert code == 3
+    first, second = err.splitlines()
+    assert first.startswith('rgbx-seg: failed: ') and 'holds no pair' in first
+    assert second == 'rgbx-seg: failed: pairs has no value, required is >=1'
+    [case] = ElementTree.parse(junit).getroot().find('testsuite')
+    assert 'holds no pair' in case.find('error').get('message')
+    (tmp_path / 'bag_masks').mkdir()
+    code, _, err = command(*run, '--require', 'pairs>=1')  # no fault of the bag
+    assert code == 2 and 'exists already' in err
+
+
+@pytest.mark.parametrize('order', ['before', 'last'])
+def test_what_is_told_of_each_frame_adds_up_whenever_the_label_comes(tmp_path, segmenter, order):
+    messages = [message for i in range(4) for message in (
+        ('/ground_truth/mask', label_message(i)), ('/rgb/image', rgb_message(i)),
+        ('/x/image', x_message(i)))]
+    if order == 'last':
+        messages.sort(key=lambda message: message[0] == '/ground_truth/mask')
+    facts = replay(write_bag(tmp_path / 'bag', messages), segmenter).facts()
+    matrix = matrix_of(range(4), segmenter)
+    frames = facts['frames']
+    assert [frame['index'] for frame in frames] == [0, 1, 2, 3]
+    assert [frame['mean_iou'] for frame in frames] == [
+        matrix_of([i], segmenter).mean_iou() for i in range(4)]
+    assert [sum(frame['pixels']['car'][name] for frame in frames)
+            for name in ('hits', 'labelled', 'predicted')] == [
+        matrix.counts[1, 1], matrix.labelled[1], matrix.predicted[1]]
+    assert facts['mean_confidence'] == pytest.approx(
+        sum(frame_of[..., 0].mean() for frame_of, *_ in map(frame, range(4))) / 4 / 255)
+    assert facts['scores']['mean']['f1'] == pytest.approx(mean(matrix.f1()))
