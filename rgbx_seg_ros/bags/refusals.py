@@ -11,16 +11,17 @@ import yaml
 ZSTD = b'\x28\xb5\x2f\xfd'
 """With it begins what zstd has compressed; no message does."""
 
+ROS_1_ENDING = '.bag'
+
 _MCAP = b'\x89MCAP0\r\n'
-_ROS_1 = b'#ROSBAG V'
-_ENDINGS = {_MCAP: '.mcap', b'SQLite format 3\0': '.db3'}
+_ENDINGS = {_MCAP: '.mcap', b'SQLite format 3\0': '.db3', b'#ROSBAG V': ROS_1_ENDING}
 _STORAGES = {'.mcap': 'mcap', '.db3': 'sqlite3'}
 _RECOVER = {
     '.mcap': '`mcap recover OLD -o NEW`',
     # Not .recover, for which the sqlite3 of Debian 12 is not built.
-    '.db3': "`sqlite3 OLD .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`"}
+    '.db3': "`sqlite3 OLD .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`",
+    ROS_1_ENDING: '`rosbag reindex OLD` of ROS 1'}
 _NEWEST_VERSION = 9
-_TO_ROS_2 = 'a bag of ROS 1: `rosbags-convert --src OLD --dst NEW` makes a rosbag2 of it'
 _CONVERT = '`ros2 bag convert -i OLD -o OPTIONS.yaml` writes'
 _NOT_COMPRESSED = ('its metadata.yaml tells of compressed {}, and they are not: write '
                    "compression_mode: '' there")
@@ -43,16 +44,25 @@ def refusal(path: Path, error: Exception, opening: bool) -> str:
                      'was cut off')
 
 
+def data_files(folder: Path) -> list[Path]:
+    """Return the files of a recording without metadata.yaml; none where they are of two kinds."""
+    files = [path for path in visible(folder) if path.suffix in _RECOVER and path.is_file()]
+    is_clear = len({path.suffix for path in files}) == 1 and not _packed(folder)
+    return files if is_clear else []
+
+
+def _packed(folder):
+    return [path for path in visible(folder) if path.suffix == '.zstd']
+
+
 def without_metadata(folder: Path) -> str:
-    """Return what to do about a folder that has no metadata.yaml."""
+    """Return what to do about a folder that has no metadata.yaml and no `data_files`."""
     names = [path.name for path in visible(folder)]
-    if any(name.endswith('.bag') for name in names):
-        advice = f'The .bag in it is {_TO_ROS_2}'
-    elif any(name.endswith('.zstd') for name in names):
+    if _packed(folder):
         advice = ('`ros2 bag reindex` reads no compressed files: run `zstd -d` on them, then give '
                   'the path of the .mcap or .db3 file')
     else:
-        advice = 'Run `ros2 bag reindex` or give the path of an .mcap or .db3 file'
+        advice = 'Run `ros2 bag reindex` or give the path of an .mcap, .db3 or .bag file'
     return (f'has no metadata.yaml, which every rosbag2 has; files in it are {names[:5]!r}. '
             f'{advice}')
 
@@ -117,8 +127,6 @@ def _system_error(error):
 def _cause_in_file(path):
     with path.open('rb') as file:
         head = file.read(1024)
-    if head.startswith(_ROS_1):
-        return f'it is {_TO_ROS_2}'
     if head.startswith(ZSTD):
         return ('it is compressed as a whole: give the folder with its metadata.yaml, or run '
                 '`zstd -d` on it')
@@ -127,9 +135,9 @@ def _cause_in_file(path):
     kind = next((ending for magic, ending in _ENDINGS.items() if head.startswith(magic)), None)
     if kind is None:
         return ('it is no rosbag2: give the folder of one, which holds a metadata.yaml, or its '
-                '.mcap or .db3 file')
+                '.mcap or .db3 file; of ROS 1 its .bag file')
     if kind != path.suffix:
-        return f'it is an {kind} file by its content: give it that ending'
+        return f'by its content it is of the kind {kind}: give it that ending'
     if kind == '.mcap':
         return _wrong_profile(head)
     return None

@@ -1,7 +1,7 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Read and write rosbag2 recordings, mcap and sqlite3, without ROS.
+Read and write rosbag2 recordings, mcap and sqlite3, without ROS; read those of ROS 1 too.
 
 Bags are written in version 8 of the format: Humble, Jazzy and Kilted all play it, while Humble
 cannot parse the QoS profiles of version 9. Image, CompressedImage, CameraInfo and String have had
@@ -10,7 +10,8 @@ bags that hold no definitions.
 """
 
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, ExitStack, suppress
+import heapq
 import operator
 import os
 from pathlib import Path
@@ -20,9 +21,11 @@ import warnings
 
 import numpy as np
 from rgbx_seg_ros.bags.refusals import (
+    data_files,
     outdated_metadata,
     recover,
     refusal,
+    ROS_1_ENDING,
     storage_of,
     unmerged_log,
     without_metadata,
@@ -34,6 +37,7 @@ from rgbx_seg_ros.messages.images import to_image
 
 try:
     from rosbags import interfaces as bag_types
+    from rosbags import rosbag1
     from rosbags.rosbag2 import Reader, StoragePlugin, Writer
     from rosbags.typesys import get_typestore, Stores
 except ImportError as error:
@@ -185,9 +189,10 @@ def bag_path(path) -> Path:
 
 class BagReader:
     """
-    Reads a bag in a `with` block: the folder of a rosbag2, or a single .mcap or .db3 file.
+    Reads a bag in a `with` block: the folder of a rosbag2, or an .mcap, .db3 or .bag file.
 
-    Whatever is wrong with its files, at the start or further on, ends in a DataError.
+    Of a folder without a metadata.yaml the files of one kind are one recording. Whatever is wrong
+    with them, at the start or further on, ends in a DataError.
     """
 
     def __init__(self, path):
@@ -198,29 +203,46 @@ class BagReader:
         """Messages by topic, as the bag's files tell."""
         self._promised: dict[str, int] = {}
         self._connections = []
+        self._is_ros_1 = self.path.suffix == ROS_1_ENDING and self.path.is_file()
+        self._parts = []  # the files of a folder without metadata.yaml
+        self._stack = ExitStack()
 
     def __enter__(self):
         if not self.path.exists():
             raise DataError(f'bag {str(self.path)!r} does not exist')
         if self.path.is_dir() and not (self.path / 'metadata.yaml').is_file():
-            raise DataError(f'{str(self.path)!r} {without_metadata(self.path)}')
+            self._open_parts()
+            return self
         log = unmerged_log(self.path)
         if log is not None:
             raise DataError(f'{str(self.path)!r} is not whole: {log}')
         with self._failures(opening=True):
-            self._reader = Reader(self.path)
+            self._reader = (rosbag1.Reader if self._is_ros_1 else Reader)(self.path)
             self._name_storage()
             self._reader.open()
+        self._stack.callback(self._reader.close)
         try:
             with self._failures(opening=True):
                 self._read_topics()
         except DataError:
-            self._reader.close()
+            self._stack.close()
             raise
         return self
 
     def __exit__(self, kind, error, trace):
-        self._reader.close()
+        self._stack.close()
+
+    def _open_parts(self):
+        files = data_files(self.path)
+        if not files:
+            raise DataError(f'{str(self.path)!r} {without_metadata(self.path)}')
+        with ExitStack() as stack:
+            self._parts = [stack.enter_context(BagReader(file)) for file in files]
+            self._stack = stack.pop_all()
+        for part in self._parts:
+            self.topics.update(part.topics)
+            for topic, count in part.counts.items():
+                self.counts[topic] = self.counts.get(topic, 0) + count
 
     def _name_storage(self):
         """Tell rosbags what `ros2 bag reindex` of Humble leaves empty, the kind of the files."""
@@ -237,7 +259,10 @@ class BagReader:
             self.counts[connection.topic] = 0
             count = self._promised.get(connection.topic, 0) + int(connection.msgcount)
             self._promised[connection.topic] = count
-        files = self._reader.storage.storages if self.path.is_dir() else [self._reader.storage]
+        if self.path.is_dir():
+            files = self._reader.storage.storages
+        else:
+            files = [self._reader if self._is_ros_1 else self._reader.storage]
         self._connections = [connection for file in files for connection in file.connections]
         for connection in self._connections:
             self.topics[connection.topic] = str(connection.msgtype)
@@ -300,6 +325,11 @@ class BagReader:
             if self.topics.get(topic) not in _READABLE:
                 raise DataError(f'{str(self.path)!r} has no topic {topic!r} that can be read; it '
                                 f'has {self.topics!r}')
+        if self._parts:
+            yield from heapq.merge(
+                *(part.messages([topic for topic in topics if topic in part.topics])
+                  for part in self._parts), key=operator.itemgetter(1))
+            return
         read = Counter()
         # As the files have them: rosbags leaves out those whose QoS is not that of metadata.yaml.
         connections = [c for c in self._connections if c.topic in topics]
@@ -309,12 +339,14 @@ class BagReader:
             for connection, receive_ns, data in found:
                 if not 0 <= operator.index(receive_ns) < 2 ** 63:
                     raise ValueError(f'the time of receipt {receive_ns!r} ns cannot be')
-                if data[:4] == ZSTD:
+                if data[:4] == ZSTD and not self._is_ros_1:
                     raise DataError(
                         f'cannot read the bag {str(self.path)!r}: its messages are compressed one '
                         'by one, which only the metadata.yaml of its recorder tells: give the '
                         'folder with that')
                 read[connection.topic] += 1
+                if self._is_ros_1:
+                    data = _TYPES.ros1_to_cdr(data, connection.msgtype)
                 yield connection.topic, receive_ns, _TYPES.deserialize_cdr(
                     data, connection.msgtype)
         self._compare(topics, read)

@@ -69,9 +69,11 @@ def test_missing_bags_say_what_is_missing(tmp_path):
         read_all(tmp_path / 'empty')
     bag = write_bag(tmp_path / 'bag')
     (bag / 'metadata.yaml').unlink()
+    (bag / 'other.db3').write_bytes(b'SQLite format 3\0')
     for name in ('._bag.mcap', '._ros1.bag', '.DS_Store'):  # what macOS leaves
         (bag / name).write_text('')
-    with pytest.raises(DataError, match=r"no metadata.yaml.*\['bag.mcap'\].*ros2 bag reindex"):
+    with pytest.raises(DataError, match=r"no metadata.yaml.*\['bag.mcap', 'other.db3'\]. Run "
+                                        '`ros2 bag reindex` or give the path of an .mcap'):
         read_all(bag)
 
 
@@ -88,12 +90,14 @@ def test_other_files_are_no_bag(tmp_path):
 # What is not cut off
 
 
-def test_a_bag_of_ros_1_is_named_and_converted(tmp_path):
+def test_a_bag_of_ros_1_under_another_name_or_cut_off_is_told(tmp_path):
     bag = ros_1_bag(tmp_path / 'old.bag')
-    assert refusal(bag).endswith(
-        'it is a bag of ROS 1: `rosbags-convert --src OLD --dst NEW` makes a rosbag2 of it')
-    assert 'The .bag in it is a bag of ROS 1: `rosbags-convert' in refusal(tmp_path)
-    assert 'it is a bag of ROS 1' in refusal(bag.rename(tmp_path / 'old.mcap'))
+    cut = tmp_path / 'cut.bag'
+    cut.write_bytes(bag.read_bytes()[:-40])
+    assert refusal(cut).endswith('`rosbag reindex OLD` of ROS 1 may mend a recording that was cut '
+                                 'off')
+    assert refusal(bag.rename(tmp_path / 'old.mcap')).endswith(
+        'by its content it is of the kind .bag: give it that ending')
 
 
 @pytest.mark.parametrize('storage', StoragePlugin)
@@ -171,7 +175,7 @@ def test_the_path_of_the_metadata_stands_for_its_folder(tmp_path):
 def test_a_file_with_the_ending_of_another_kind_is_told_its_own(tmp_path, storage, ending):
     file = data_file(write_bag(tmp_path / 'bag', storage))
     assert refusal(file.rename(file.with_suffix(ending))).endswith(
-        f'it is an {file.suffix} file by its content: give it that ending')
+        f'by its content it is of the kind {file.suffix}: give it that ending')
 
 
 def test_a_bag_of_a_later_version_is_read_by_its_file(tmp_path):

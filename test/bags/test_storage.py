@@ -30,6 +30,7 @@ from support.bag_files import (
     metadata,
     read_all,
     RGB,
+    ros_1_bag,
     split_bag,
     spoil_index,
     START_NS,
@@ -194,6 +195,48 @@ def test_a_bag_of_humble_without_type_definitions_is_read(tmp_path):
 def test_a_single_file_is_read_without_its_metadata(tmp_path, storage):
     bag = write_bag(tmp_path / 'bag', storage)
     assert len(read_all(data_file(bag))) == 6
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_the_files_of_a_folder_without_metadata_are_one_recording(tmp_path, storage):
+    bag = split_bag(tmp_path / 'bag', storage)
+    whole = [(topic, time_ns, stamp_ns(message.header))
+             for topic, time_ns, message in read_all(bag)]
+    (bag / 'metadata.yaml').unlink()
+    first, second = sorted(path for path in bag.iterdir())
+    second.rename(bag / f'a_10{second.suffix}')  # as 10 stands before 9 by name
+    first.rename(bag / f'a_9{first.suffix}')
+    with BagReader(bag) as reader:
+        assert reader.counts == {'/rgb': 6, '/x': 6}
+        found = [(topic, time_ns, stamp_ns(message.header))
+                 for topic, time_ns, message in reader.messages(['/rgb', '/x'])]
+    assert found == whole and len(found) == 12
+    (bag / f'a_9{first.suffix}').write_bytes(b'')
+    with pytest.raises(DataError, match=r"a_9\.\w+': it is empty"):
+        read_all(bag)
+
+
+def test_a_bag_of_ros_1_is_read(tmp_path):
+    source = tmp_path / 'bag'
+    with BagWriter(source) as bag:
+        for i in range(3):
+            time_ns = START_NS + i * 10_000_000
+            bag.write('/cam/info', camera_info_message(10, 6, 7.0, time_ns), time_ns)
+            bag.write('/cam/image', image_message(RGB + i, 'rgb8', time_ns, 'camera'), time_ns)
+    old = ros_1_bag(tmp_path / 'old.bag', source)
+    topics = ['/cam/image', '/cam/info']
+    for place in (old, tmp_path / 'folder'):
+        if not place.exists():
+            place.mkdir()
+            shutil.copy(old, place)
+        with BagReader(place) as reader:
+            assert reader.topics == {'/cam/image': Image.__msgtype__,
+                                     '/cam/info': CameraInfo.__msgtype__}
+        for new, expected in zip(read_all(place, topics), read_all(source, topics), strict=True):
+            assert new[:2] == expected[:2] and new[2].header == expected[2].header
+            for field in ('data', 'k', 'd', 'p', 'width'):
+                np.testing.assert_array_equal(getattr(new[2], field, None),
+                                              getattr(expected[2], field, None))
 
 
 def test_an_existing_path_is_refused_and_left_alone(tmp_path):

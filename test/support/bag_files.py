@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 from rgbx_seg_ros.bags.storage import BagReader, BagWriter, CameraInfo, Image, image_message
+from rosbags import rosbag1
 from rosbags.rosbag2 import CompressionFormat, Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 import yaml
@@ -87,6 +88,18 @@ def compressed_bag(path, mode, storage=StoragePlugin.MCAP):
                        for c in reader.connections}
         for connection, time_ns, data in reader.messages():
             writer.write(connections[connection.topic], time_ns, data)
+    return path
+
+
+def ros_1_bag(path, source):
+    """Write the messages of a rosbag2 as ROS 1 records them."""
+    types = get_typestore(Stores.ROS1_NOETIC)
+    with rosbag1.Writer(path) as writer, Reader(source) as reader:
+        connections = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=types)
+                       for c in reader.connections}
+        for connection, time_ns, data in reader.messages():
+            writer.write(connections[connection.topic], time_ns,
+                         TYPES.cdr_to_ros1(data, connection.msgtype))
     return path
 
 
