@@ -23,6 +23,7 @@ COMMANDS = {
     'train': ('training.train', 'train the network of a card'),
     'data': ('datasets.check', 'tell whether a data set is whole, and what is in it'),
     'label-boxes': ('datasets.label_boxes', 'make weak masks of boxes, to train on'),
+    'label-rest': ('inference.label_rest', 'let a model label what humans have left open'),
     'make-bag': ('bags.make_bag', 'turn a folder of frames into a rosbag2'),
     'replay': ('replay.replay', 'segment a rosbag2 offline, without ROS'),
     'golden': ('inference.golden', 'freeze what a model makes of a pair, for self-tests'),

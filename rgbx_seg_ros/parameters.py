@@ -97,7 +97,7 @@ class Parameters(ParameterSet):
     NODE_NAME: ClassVar[str] = 'rgbx_seg'
 
     model: str = parameter(
-        'model', 'msrs_person_car_bike',
+        'model', 'msrs_scene',
         'Model card: the name of one in the package, or the path of a yaml file.')
     engine: str = parameter(
         'engine', 'torch',

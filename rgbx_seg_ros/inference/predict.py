@@ -22,7 +22,7 @@ def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument('rgb', type=Path, help='colour image')
     parser.add_argument('x', type=Path, help='image of the second modality, 8 or 16 bit')
-    parser.add_argument('-m', '--model', metavar='CARD', default='msrs_person_car_bike',
+    parser.add_argument('-m', '--model', metavar='CARD', default='msrs_scene',
                         help='a card, or the name of one (default: %(default)s); one with a '
                              'window takes TIFF or PNG of any size')
     parser.add_argument('-o', '--out', metavar='FILE', type=Path, default=Path('overlay.png'),

@@ -338,7 +338,7 @@ def add_arguments(parser):
     parser.add_argument('--out', type=Path, default=Path('out/demo'),
                         help='folder for pictures, bags and metrics of the newest demo '
                              '(default: %(default)s)')
-    parser.add_argument('--model', default='msrs_person_car_bike',
+    parser.add_argument('--model', default='msrs_scene',
                         help='a card, or the name of one (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
     parser.add_argument('--rate', type=float, default=RATE_HZ, metavar='HZ',
