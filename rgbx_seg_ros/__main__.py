@@ -20,6 +20,7 @@ COMMANDS = {
     'predict': ('inference.predict', 'segment image files'),
     'export': ('export.onnx', 'write a model as an ONNX file'),
     'evaluate': ('evaluation.evaluate', 'score a model on a data set'),
+    'compare': ('evaluation.compare', 'tell what moved between results, and whether by chance'),
     'train': ('training.train', 'train the network of a card'),
     'data': ('datasets.check', 'tell whether a data set is whole, and what is in it'),
     'label-boxes': ('datasets.label_boxes', 'make weak masks of boxes, to train on'),

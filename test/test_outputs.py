@@ -15,6 +15,7 @@ FILES = [
     ('predict', *PAIR, '-o'), ('predict', *PAIR, '--mask'), ('predict', *PAIR, '--fused'),
     ('export', MODEL, '-o'),
     ('evaluate', '--data', DEMO, '--json'), ('evaluate', '--data', DEMO, '--report'),
+    ('compare', 'a.json', 'b.json', '--plot'),
     ('data', 'check', DEMO, '--dataset', 'folder', '--sheet'),
     ('evaluate', '--data', DEMO, '--junit'),
     ('replay', 'bag', '--json'), ('replay', 'bag', '--report'), ('replay', 'bag', '--junit'),

@@ -19,13 +19,11 @@ import sys
 from typing import NamedTuple
 
 import cv2
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateNotFound
 import numpy as np
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import Sample
-from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.files import MARK, write_text
+from rgbx_seg_ros.evaluation.pages import write_page
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
@@ -151,27 +149,13 @@ def write_report(path: Path, title: str, facts: dict, labels: LabelSet, gallery:
     `facts` are those of `evaluate.Evaluation.facts()`, with `made_by` as `provenance` gives it
     and maybe `protocol`; without `parts` there are no scores. `notes` are told under the title.
     """
-    try:
-        page = _render(title, facts, labels, gallery, latencies_ms, notes or {})
-    except TemplateNotFound as error:  # an OSError, of no file that a user has named
-        raise DataError(
-            f'found no template {error.name!r} beside {__file__}: the install is incomplete, '
-            'build or install the package again') from error
-    write_text(path, page)
-
-
-def _render(title, facts, labels, gallery, latencies_ms, notes):
-    # Names of classes, frames and topics come from files: none of them is markup.
-    environment = Environment(loader=PackageLoader('rgbx_seg_ros.evaluation'), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=_percent, uri=_data_uri)
     confusion = np.array(facts.get('confusion', np.zeros((len(labels), len(labels) + 1))))
-    return environment.get_template('report.html.j2').render(
-        title=title, mark=MARK, facts=facts, labels=labels, gallery=gallery, notes=notes,
+    write_page(
+        path, 'report.html.j2', {'percent': _percent, 'uri': _data_uri}, title=title, facts=facts,
+        labels=labels, gallery=gallery, notes=notes or {},
         parts={'all': facts, **facts['parts']} if 'parts' in facts else {},
         confusion=_confusion(confusion, labels.names), with_numbers=len(labels) <= _MOST_NUMBERS,
-        latency=_histogram(latencies_ms),
-        reliability=_reliability(facts.get('reliability', ())))
+        latency=_histogram(latencies_ms), reliability=_reliability(facts.get('reliability', ())))
 
 
 def _confusion(counts, names):

@@ -18,7 +18,7 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import LabelClass, LabelSet
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.evaluation import report
+from rgbx_seg_ros.evaluation import pages
 from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
@@ -172,7 +172,7 @@ def test_a_page_that_cannot_be_written_is_one_error(tmp_path):
 
 def test_a_template_that_was_not_installed_is_one_error(tmp_path, monkeypatch):
     page = DictLoader({'report.html.j2': "{% include 'report.css' %}"})
-    monkeypatch.setattr(report, 'PackageLoader', lambda package: page)
+    monkeypatch.setattr(pages, 'PackageLoader', lambda package: page)
     path = tmp_path / 'report.html'
     with pytest.raises(DataError, match="no template 'report.css' beside .*: the install is inc"):
         write_report(path, 't', {'made_by': {}}, labels('a'), Gallery(labels('a')), [])
