@@ -35,7 +35,7 @@ SURE = 95
 
 _SEED = 0
 _AT_ONCE = 1 << 21  # frames times draws in memory
-_FILE_SCORES = ('found', 'pair_rate', 'drops', 'latency_p50_ms', 'latency_p95_ms')
+_FILE_SCORES = ('found', 'pair_rate', 'drops', 'flicker_per_s', 'latency_p50_ms', 'latency_p95_ms')
 """What does not come from the pixels of frames, and is that of each whole file."""
 
 

@@ -176,6 +176,9 @@ class Evaluation:
         lines = [table(self.labels.names, tally.columns(), self.means(),
                        tally.matrix.pixel_accuracy())
                  + f', calibration error {percent(tally.calibration.error())}']
+        blind = without_labels(self.frames)
+        lines.append(f'unlabeled {percent(blind["unlabeled_share"])}, mean confidence '
+                     f'{percent(blind["mean_confidence"])}')
         lines += [f'{name}: {part.counts[0]} pairs, mean IoU {percent(self.means(name)["iou"])}, '
                   f'pixel accuracy {percent(part.tally.matrix.pixel_accuracy())}'
                   for name, part in self.parts.items() if name != 'all']

@@ -61,6 +61,8 @@ METRICS = {
     'latency_p99_ms': Metric('its 99th percentile', of_part=False, share=False),
     'pair_rate': Metric('share of the RGB frames that got a mask', of_part=False, held='>=',
                         verb='replay'),
+    'flicker_per_s': Metric('share of the still pixels whose class flips, per second',
+                            of_part=False, share=False, held='<=', verb='replay'),
     'drops': Metric('messages left out', of_part=False, share=False, verb='replay'),
     **{f'drops.{reason}': Metric(f'those left out as {reason}', of_part=False, share=False,
                                  verb='replay') for reason in (*DROP_REASONS, *MALFORMED)},
@@ -121,6 +123,7 @@ def metrics(facts: dict) -> dict[str, float | None]:
             **_of_part(facts['scores'] or {'mean': {}, 'classes': {}}),
             'pairs': facts['pairs'], 'labelled': facts['scored'],
             'pair_rate': facts['pairs'] / messages if messages else None,
+            'flicker_per_s': facts.get('flicker_per_s'),
             'drops': sum(drops.values()),
             **{name: drops.get(name.partition('.')[2], 0)
                for name in METRICS if name.startswith('drops.')}}

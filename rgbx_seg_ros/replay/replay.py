@@ -32,7 +32,7 @@ from rgbx_seg_ros.evaluation.frame_scores import FrameScore, mean_confidence, un
 from rgbx_seg_ros.evaluation.gate import Gate
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
 from rgbx_seg_ros.files import check_outputs, write_json
-from rgbx_seg_ros.frames.raw import check_x
+from rgbx_seg_ros.frames.raw import check_x, find_x_limits
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
@@ -40,6 +40,7 @@ from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.registration.rig import Rig
+from rgbx_seg_ros.replay.flicker import Flicker
 from rgbx_seg_ros.replay.report import made_by, Report, write_page
 from rgbx_seg_ros.replay.scorer import Masked, Scorer
 from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
@@ -77,6 +78,7 @@ class _Replay:
         self._now_ns = 0
         self._dropped = Counter()
         self.scorer = Scorer(segmenter.labels.names, gallery)
+        self.flicker = Flicker()
         self.found = self.pairs = 0
         self.messages = Counter(rgb=0, x=0)
         self.first_errors = {}
@@ -162,8 +164,10 @@ class _Replay:
         confidence = mean_confidence(result.confidence)
         score = FrameScore(self.pairs - 1, name, math.nan, result.inference_ms, None,
                            unlabeled_share(result.mask), confidence, {})
+        x = self.rig.place(pair.x.pixels, rgb.shape[1::-1])
+        self.flicker.add(pair.rgb_stamp_ns, rgb, x,
+                         find_x_limits(pair.x.pixels, self._segmenter.x), result.mask)
         if self._gallery is not None:
-            x = self.rig.place(pair.x.pixels, rgb.shape[1::-1])
             sample = shrunk(Sample(name, rgb, x, None))
             if not self._has_labels:
                 self._gallery.add(sample, confidence, result.mask)
@@ -230,6 +234,7 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
         malformed=run.first_errors, offset_ms=_summary(run.offset_ms),
         inference_ms=_summary(run.inference_ms), drift=run.rig.drift, scored=run.scorer.scored,
         scores=run.scorer.scores(), frames=run.scorer.frames,
+        flicker_per_s=run.flicker.per_s, still_share=run.flicker.still_share,
         table=run.scorer.matrix.table(segmenter.labels.names))
     if page:
         write_page(page, report, run.scorer.part, run.inference_ms.values(), segmenter, gallery)
@@ -310,12 +315,12 @@ def main(args):
                    *filter(None, [args.baseline])])
     gate = Gate.given(args, 'replay')
     out = _masks_path(bag) if args.out is None else args.out
-    BagWriter(out, args.storage)  # a path that cannot be one is no fault of the bag
     parameters, remark = offline.given(args, USED)
     if remark:
         warnings.warn(remark, stacklevel=2)
     if parameters.tune_allocator:
         keep_freed_memory()
+    BagWriter(out, args.storage)  # a path that cannot be one is no fault of the bag
     segmenter = Segmenter.from_parameters(parameters)
     gate.check(segmenter.labels.names)
     try:

@@ -3,10 +3,12 @@
 """What a replay tells: on the terminal, in JSON and on a page."""
 
 from dataclasses import asdict, dataclass
+import math
 from pathlib import Path
 
 from rgbx_seg_ros.evaluation.evaluate import Evaluation, Part
 from rgbx_seg_ros.evaluation.frame_scores import FrameScore, without_labels, without_nan
+from rgbx_seg_ros.evaluation.metrics import percent
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.files import visible
@@ -50,6 +52,10 @@ class Report:
     """Scores by class and their means, mean IoU and pixel accuracy, 0..1, NaN as None."""
     frames: list[FrameScore]
     """What is told of each mask, under the stamp of its RGB frame in seconds."""
+    flicker_per_s: float
+    """Share of the still pixels whose class flips, per second, as `flicker` has it; or NaN."""
+    still_share: float
+    """Share of the pixels that are still."""
     table: str
     """The scores as a table, in percent."""
 
@@ -62,6 +68,7 @@ class Report:
 
     def __str__(self):
         drops = ', '.join(f'{reason} {count}' for reason, count in sorted(self.drops.items()))
+        blind = without_labels(self.frames)
         rows = [
             ('RGB frames', str(self.messages['rgb']), self.topics['rgb']),
             ('X frames', str(self.messages['x']), self.topics['x']),
@@ -72,6 +79,11 @@ class Report:
                                        f'p95 {self.offset_ms["p95"]:.1f} ms'),
             ('inference', f'{self.inference_ms["median"]:.1f}',
              f'ms median, p95 {self.inference_ms["p95"]:.1f} ms; {self.model} on {self.device}'),
+            ('unlabeled', percent(blind['unlabeled_share']),
+             f'% of the pixels, mean confidence {percent(blind["mean_confidence"])} %'),
+            ('flicker', 'n/a' if math.isnan(self.flicker_per_s) else f'{self.flicker_per_s:.2f}',
+             'of the pixels per second change their class where neither sensor changed, on '
+             f'{percent(self.still_share)} %'),
             *([('drift', '', self.drift)] * bool(self.drift)),
         ]
         lines = aligned(rows, '<><')
