@@ -8,7 +8,6 @@ is superseded: every pair gets its mask. Frames are not collected, so memory doe
 bag.
 """
 
-from collections import Counter
 import math
 from pathlib import Path
 import warnings
@@ -27,23 +26,28 @@ from rgbx_seg_ros.bags.storage import (
     X_TOPIC,
 )
 from rgbx_seg_ros.datasets import Sample
-from rgbx_seg_ros.errors import DataError, FrameError, MessageError, ParameterError
+from rgbx_seg_ros.errors import DataError, FrameError, MessageError
 from rgbx_seg_ros.evaluation.frame_scores import FrameScore, mean_confidence, unlabeled_share
 from rgbx_seg_ros.evaluation.gate import Gate
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
 from rgbx_seg_ros.files import check_outputs, write_json
-from rgbx_seg_ros.frames.raw import check_x, find_x_limits
+from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference import offline
-from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
+from rgbx_seg_ros.inference.pipeline import Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image
+from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.replay.flicker import Flicker
+from rgbx_seg_ros.replay.pairs import (
+    first_infos,
+    needed_info_topics,
+    PairFinder,
+    pairing_settings,
+)
 from rgbx_seg_ros.replay.report import made_by, Report, write_page
 from rgbx_seg_ros.replay.scorer import Masked, Scorer
-from rgbx_seg_ros.sync.pairing import Pairer, PairingSettings
 from tqdm import tqdm
 
 MASK_TOPIC = '/segmentation/mask'
@@ -51,12 +55,11 @@ CONFIDENCE_TOPIC = '/segmentation/confidence'
 FUSED_TOPIC = '/segmentation/fused'
 PALETTE_TOPIC = '/segmentation/palette'
 
-USED = (*offline.MODEL, *offline.REGISTRATION, 'rgb.transport', 'x.transport', 'x.smoothing_s',
-        'sync.slop_ms', 'sync.x_offset_ms', 'confidence.threshold', 'label_encoding')
+USED = (*offline.MODEL, *offline.REGISTRATION, 'rgb.transport', 'x.transport', 'rgb.bits',
+        'x.smoothing_s', 'sync.slop_ms', 'sync.x_offset_ms', 'confidence.threshold',
+        'label_encoding')
 """Parameters that count; sensors that fail and frames that are late are those of a live node."""
 
-# A bag is in no hurry: an X stream that arrives half a second late still finds its RGB frames.
-_LATENESS_NS = 500_000_000
 _PERCENTILES = {'median': 50, 'p95': 95}
 
 
@@ -72,37 +75,22 @@ class _Replay:
         self._writer, self._gallery, self._has_labels = writer, gallery, has_labels
         self._infos = infos
         self.rig = Rig(parameters, segmenter.card.x, infos.get)
+        self.finder = PairFinder(settings, parameters.rgb_bits)
         self._pipeline = Pipeline(segmenter, self.rig, parameters.x_smoothing_s,
-                                  self._refuse_pair, self._note_times)
-        self._pairer = Pairer(settings)
+                                  self.finder.refuse_pair, self._note_times)
         self._now_ns = 0
-        self._dropped = Counter()
         self.scorer = Scorer(segmenter.labels.names, gallery)
         self.flicker = Flicker()
-        self.found = self.pairs = 0
-        self.messages = Counter(rgb=0, x=0)
-        self.first_errors = {}
+        self.pairs = 0
         self.offset_ms, self.inference_ms = Window(100_000), Window(100_000)
-
-    @property
-    def drops(self):
-        """Messages left out, by reason."""
-        return dict(self._pairer.drops + self._dropped)
 
     def take(self, kind, message, now_ns):
         """Take a message of the kind 'rgb', 'x' or 'label', received at `now_ns`."""
-        self.messages[kind] += 1
         self._now_ns = now_ns
-        try:
-            time_ns, pixels = stamp_ns(message.header), self._decode(kind, message)
-            if kind == 'label':
-                self.scorer.add(kind, time_ns, pixels)
-        except (MessageError, FrameError) as error:
-            self._refuse(kind, error, 'malformed')
-            return
-        if kind != 'label':
-            add = self._pairer.add_rgb if kind == 'rgb' else self._pairer.add_x
-            self._segment(add(time_ns, Frame(message, 0, 0, pixels), now_ns))
+        if kind == 'label':
+            self._take_label(message)
+        else:
+            self._segment(self.finder.take(kind, message, now_ns))
 
     def take_info(self, modality, message):
         """Take the newest CameraInfo of 'rgb' or 'x'."""
@@ -110,34 +98,24 @@ class _Replay:
 
     def finish(self):
         """Segment the pairs that were still open at the end of the bag."""
-        self._segment(self._pairer.flush())
+        self._segment(self.finder.finish())
 
-    def _decode(self, kind, message):
-        """Return the pixels: a frame that has none must not take the partner of a good one."""
-        if kind == 'rgb':
-            return decode_rgb(message)
-        pixels = decode_x(message)
-        check_x(pixels)
-        if kind == 'label' and (pixels.ndim, pixels.dtype) != (2, np.uint8):
-            raise FrameError(f'label is {pixels.dtype} of shape {pixels.shape!r}, needed are '
-                             'class ids as mono8')
-        return pixels
-
-    def _refuse(self, kind, error, reason):
-        self._dropped[f'{kind}_{reason}'] += 1
-        self.first_errors.setdefault(kind, str(error))
-
-    def _refuse_pair(self, modality, error, reason):
-        """Count a frame that its pair cannot use, and its partner, which is left alone."""
-        self._refuse(modality, error, reason)
-        self._dropped['x_unused' if modality == 'rgb' else 'rgb_no_partner'] += 1
+    def _take_label(self, message):
+        self.finder.messages['label'] += 1
+        try:
+            label = decode_x(message)
+            if (label.ndim, label.dtype) != (2, np.uint8):
+                raise FrameError(f'label is {label.dtype} of shape {label.shape!r}, needed are '
+                                 'class ids as mono8')
+            self.scorer.add('label', stamp_ns(message.header), label)
+        except (MessageError, FrameError) as error:
+            self.finder.refuse('label', error, 'malformed')
 
     def _note_times(self, inference_ms, **_):
         self.inference_ms.add(inference_ms)
 
     def _segment(self, pairs):
         for pair in pairs:
-            self.found += 1
             done = self._pipeline(Job('fusion', pair.rgb, pair.x), self._parameters)
             if done is None:
                 continue
@@ -175,7 +153,7 @@ class _Replay:
             self.scorer.add('mask', pair.rgb_stamp_ns,
                             Masked(result.mask, result.confidence, sample, score))
         except FrameError as error:
-            self._refuse('label', error, 'malformed')
+            self.finder.refuse('label', error, 'malformed')
 
 
 def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
@@ -198,8 +176,8 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     """
     bag = bag_path(bag)
     out = _masks_path(bag) if out is None else Path(out)
-    settings = _settings(parameters.slop_ms if slop_ms is None else slop_ms,
-                         parameters.x_offset_ms if x_offset_ms is None else x_offset_ms)
+    settings = pairing_settings(parameters.slop_ms if slop_ms is None else slop_ms,
+                                parameters.x_offset_ms if x_offset_ms is None else x_offset_ms)
     with BagReader(bag) as reader:
         topics = {'rgb': reader.image_topic(rgb_topic, parameters.rgb_transport),
                   'x': reader.image_topic(x_topic, parameters.x_transport)}
@@ -208,10 +186,8 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
         kinds = {topic: kind for kind, topic in topics.items()}
         if len(kinds) < len(topics):
             raise DataError(f'the topics {topics!r} must differ from each other')
-        info_topics = _info_topics(reader, topics, parameters)
-        # A latched CameraInfo may have been received after the first frames that it is for.
-        infos = {modality: next(reader.messages([topic]))[2]
-                 for modality, topic in info_topics.items()}
+        info_topics = needed_info_topics(reader, topics, parameters)
+        infos = first_infos(reader, info_topics)
         with BagWriter(out, storage) as writer:
             labelled = 'label' in topics
             gallery = page and Gallery(segmenter.labels,
@@ -227,11 +203,11 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
                     run.take_info(modality, message)
             run.finish()
             if not run.pairs:
-                raise DataError(_why_no_pairs(reader, topics, run, settings))
+                raise DataError(run.finder.why_none(reader, topics))
     report = Report(
         bag=str(bag), out=str(out), model=segmenter.card.name, device=segmenter.engine.device,
-        topics=topics, messages=dict(run.messages), pairs=run.pairs, drops=run.drops,
-        malformed=run.first_errors, offset_ms=_summary(run.offset_ms),
+        topics=topics, messages=dict(run.finder.messages), pairs=run.pairs, drops=run.finder.drops,
+        malformed=run.finder.first_errors, offset_ms=_summary(run.offset_ms),
         inference_ms=_summary(run.inference_ms), drift=run.rig.drift, scored=run.scorer.scored,
         scores=run.scorer.scores(), frames=run.scorer.frames,
         flicker_per_s=run.flicker.per_s, still_share=run.flicker.still_share,
@@ -246,40 +222,8 @@ def _masks_path(bag):
     return bag.with_name(f'{bag.stem if bag.is_file() else bag.name}_masks')
 
 
-def _settings(slop_ms, x_offset_ms):
-    if not 0 <= slop_ms <= 10_000:
-        raise ParameterError(f'slop is {slop_ms!r} ms, allowed is 0 to 10000')
-    if not abs(x_offset_ms) <= 60_000:
-        raise ParameterError(f'offset of X is {x_offset_ms!r} ms, allowed is -60000 to 60000')
-    slop_ns = round(slop_ms * 1e6)
-    return PairingSettings(slop_ns=slop_ns, max_wait_ns=slop_ns + _LATENESS_NS,
-                           x_offset_ns=round(x_offset_ms * 1e6))
-
-
-def _info_topics(reader, topics, parameters):
-    """Return the topics of the CameraInfo that the registration needs, by modality."""
-    if parameters.registration_mode != 'extrinsics':
-        return {}
-    try:
-        return {modality: reader.info_topic(topics[modality]) for modality in ('rgb', 'x')}
-    except DataError as error:
-        raise DataError(f"registration.mode is 'extrinsics', but {error}: record them, or use the "
-                        'mode homography') from error
-
-
 def _summary(window):
     return {name: window.percentile(share) for name, share in _PERCENTILES.items()}
-
-
-def _why_no_pairs(reader, topics, run, settings):
-    drops = ', '.join(f'{reason} {count}' for reason, count in sorted(run.drops.items()))
-    why = [f'first bad {kind} message: {text}' for kind, text in run.first_errors.items()]
-    if not run.found and not any(run.drops.get(f'{kind}_malformed') == run.messages[kind]
-                                 for kind in ('rgb', 'x')):
-        why.append(reader.why_no_pairs([topics['rgb'], topics['x']]))
-    return (f'{str(reader.path)!r} holds no pair: {run.messages["rgb"]} frames in '
-            f'{topics["rgb"]}, {run.messages["x"]} in {topics["x"]}, slop '
-            f'{settings.slop_ns / 1e6:g} ms, dropped: {drops or "none"}; {"; ".join(why)}')
 
 
 def add_arguments(parser):
