@@ -115,6 +115,13 @@ def places(tmp_path, write_frames, write_card):
     ('train RECIPE --data NONE --out OUT', 'is not a folder'),
     ('train RECIPE --data DATA --out RGB --device cpu', 'File exists'),
     ('make-bag NONE OUT', 'is not a folder'),
+    ('extract NONE --out OUT', 'NONE'),
+    ('extract DATA --out OUT', 'has no metadata.yaml'),
+    ('extract DATA --out DATA', 'is of no rgbx-seg extract'),
+    ('extract NONE --out OUT --every -1', '--every is -1.0, allowed is 0 or more'),
+    ('extract NONE --out OUT --min-change nan', '--min-change is nan, needed is a finite number'),
+    ('extract NONE --out OUT --slop-ms -1', 'slop_ms'),
+    ('extract NONE --out OUT --model nothing', "'nothing' is unknown"),
     ('replay NONE --model CARD --device cpu', 'NONE'),
     ('replay DATA --model nothing', "'nothing' is unknown"),
 ])

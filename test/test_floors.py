@@ -48,6 +48,7 @@ ROOMS = {
     'export': set(),
     'training': set(),
     'replay': set(),
+    'extraction': set(),
     'node': {'rich'},
     'benchmark': set(),
     '__main__': set(),

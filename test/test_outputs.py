@@ -26,7 +26,7 @@ FILES = [
 FOLDERS = [
     ('train', share_dir() / 'config' / 'train' / f'{MODEL}.yaml', '--data', DEMO, '--out'),
     ('label-boxes', DEMO, '--out'),
-    ('make-bag', DEMO), ('demo', '--out'),
+    ('make-bag', DEMO), ('extract', 'bag', '--out'), ('demo', '--out'),
 ]
 READERS = {'models', 'doctor', 'top'}
 

@@ -58,8 +58,8 @@ CameraInfo = _TYPES.types['sensor_msgs/msg/CameraInfo']
 String = _TYPES.types['std_msgs/msg/String']
 _Header = _TYPES.types['std_msgs/msg/Header']
 _Time = _TYPES.types['builtin_interfaces/msg/Time']
-_IMAGES = (Image.__msgtype__, CompressedImage.__msgtype__)
-_READABLE = {*_IMAGES, CameraInfo.__msgtype__, String.__msgtype__}
+IMAGES = (Image.__msgtype__, CompressedImage.__msgtype__)
+_READABLE = {*IMAGES, CameraInfo.__msgtype__, String.__msgtype__}
 _TRANSPORTS = ('compressed', 'compressedDepth')
 
 _FORMAT_VERSION = 8
@@ -278,13 +278,13 @@ class BagReader:
         # `ros2 bag record -a` lists a raw topic also where it has only heard its transports.
         names = {'raw': name, **{kind: f'{name}/{kind}' for kind in _TRANSPORTS}}
         found = [topic for topic in (names[transport], *names.values())
-                 if self.topics.get(topic) in _IMAGES]
+                 if self.topics.get(topic) in IMAGES]
         if found:
             return next(filter(self.counts.get, found), found[0])
         held = (f'holds {self.topics[name]}' if name in self.topics
                 else f'is not in {str(self.path)!r}')
         topics = ', '.join(f'{topic} ({kind})' for topic, kind in self.topics.items())
-        raise DataError(f'topic {name!r} {held}: needed is one with {" or ".join(_IMAGES)}; the '
+        raise DataError(f'topic {name!r} {held}: needed is one with {" or ".join(IMAGES)}; the '
                         f'bag has {topics or "no topics"}')
 
     def info_topic(self, image_topic: str) -> str:
@@ -310,7 +310,7 @@ class BagReader:
         if not empty:
             return 'check the slop and the offset of X'
         others = [f'{topic} {count}' for topic, count in self.counts.items()
-                  if count and topic not in topics and self.topics[topic] in _IMAGES]
+                  if count and topic not in topics and self.topics[topic] in IMAGES]
         return (f'nothing was recorded in {" and ".join(empty)}: name another topic, images are '
                 f'in {", ".join(others) or "no other"}')
 

@@ -20,26 +20,29 @@ class Given(NamedTuple):
     parameters: Parameters
     remark: str
     """Which values of the files count for nothing here; empty for none."""
+    has_model: bool
+    """Whether the user has named a model; else it is the node's."""
 
 
-def add_arguments(parser) -> None:
-    """Declare the arguments that `given` reads."""
+def add_arguments(parser, model: str = 'needed unless a file names one') -> None:
+    """Declare the arguments that `given` reads; `model` says when one is needed."""
     parser.add_argument('--params-file', type=Path, metavar='FILE', action='append', default=[],
                         help='parameter file of the node, so that X is scaled and laid on RGB as '
                              'there; may be given again, and the last one counts, but options '
                              'count more')
     parser.add_argument('--model', metavar='CARD',
-                        help='a card, or the name of one; needed unless a file names one')
+                        help=f'a card, or the name of one; {model}')
     parser.add_argument('--engine', choices=ENGINES, metavar='NAME',
                         help=f'what runs the network: {", ".join(ENGINES)} (default: torch)')
     parser.add_argument('--device', help='auto, cpu, cuda or cuda:N (default: auto)')
 
 
-def given(args, used: tuple[str, ...]) -> Given:
+def given(args, used: tuple[str, ...], needs_model: bool = True) -> Given:
     """
     Return the parameters that the command line and its files give, of which `used` count.
 
-    Raise ParameterError for a file as `read_parameters` does, and where no model is named.
+    Raise ParameterError for a file as `read_parameters` does, and where no model is named but
+    one is needed.
     """
     values = {}
     for path in args.params_file:
@@ -47,8 +50,8 @@ def given(args, used: tuple[str, ...]) -> Given:
     unused = sorted(values.keys() - set(used))
     values.update({name: getattr(args, name) for name in ('model', 'engine', 'device')
                    if getattr(args, name) is not None})
-    if 'model' not in values:
+    if needs_model and 'model' not in values:
         raise ParameterError('no model is named: give --model CARD, or a --params-file with '
                              "'model'")
     remark = f'of the parameter files these count for nothing here: {", ".join(unused)}'
-    return Given(Parameters.from_ros(values), remark if unused else '')
+    return Given(Parameters.from_ros(values), remark if unused else '', 'model' in values)

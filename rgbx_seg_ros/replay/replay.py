@@ -259,7 +259,7 @@ def main(args):
                    *filter(None, [args.baseline])])
     gate = Gate.given(args, 'replay')
     out = _masks_path(bag) if args.out is None else args.out
-    parameters, remark = offline.given(args, USED)
+    parameters, remark, _ = offline.given(args, USED)
     if remark:
         warnings.warn(remark, stacklevel=2)
     if parameters.tune_allocator:
