@@ -9,7 +9,7 @@ collected, so memory does not grow with the bags.
 
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import re
 import sys
@@ -20,12 +20,22 @@ import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags.storage import bag_path, BagReader
 from rgbx_seg_ros.cards.card import load_card, X_KINDS, XInput
-from rgbx_seg_ros.errors import DataError, FrameError
-from rgbx_seg_ros.extraction.folder import check_folder, Folder, MANIFEST, RGB_FORMATS
+from rgbx_seg_ros.errors import DataError, FrameError, ParameterError
+from rgbx_seg_ros.extraction.folder import (
+    check_folder,
+    Folder,
+    JsonLines,
+    MANIFEST,
+    RGB_FORMATS,
+    SCORES,
+)
+from rgbx_seg_ros.extraction.hardness import hardness, Judge, Score
 from rgbx_seg_ros.extraction.selection import Selection
 from rgbx_seg_ros.extraction.topics import find_topics, Topics
+from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.files import visible
 from rgbx_seg_ros.inference import offline
+from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.registration.rig import Rig
 from rgbx_seg_ros.replay.pairs import (
@@ -41,6 +51,8 @@ from tqdm import tqdm
 USED = ('model', 'x.kind', 'tune_allocator', *offline.REGISTRATION, 'rgb.transport',
         'x.transport', 'rgb.bits', 'sync.slop_ms', 'sync.x_offset_ms')
 """Parameters that count."""
+USED_BY_MODEL = ('engine', 'device', 'x.normalization', 'x.range', 'x.smoothing_s')
+"""Those that count besides where a model chooses."""
 
 _FOLDERS = {'thermal': 'thermal', 'depth': 'depth'}
 _NS_PER_S = 1_000_000_000
@@ -154,23 +166,46 @@ class _Bag:
         return found
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which of the pairs to take."""
+
+    every_s: float = 0.0
+    """Least time between the colour frames of two pairs."""
+    min_change: float = 0.0
+    """Least change between two pairs in percent, see `selection.change`."""
+    hardest: int | None = None
+    """Take so many of these, the hardest for a model; None: all."""
+
+    def __post_init__(self):
+        Selection(self.every_s, self.min_change)
+        if self.hardest is not None:
+            check_number('--hardest', self.hardest, ParameterError, low=1, integer=True)
+
+    def selection(self) -> Selection:
+        """Return what chooses in the next bag."""
+        return Selection(self.every_s, self.min_change)
+
+
+EVERYTHING = Choice()
+
+
 def extract(bags, out, rgb_topic: str | None = None, x_topic: str | None = None,
-            every_s: float = 0.0, min_change: float = 0.0, rgb_format: str = 'png',
+            choice: Choice = EVERYTHING, rgb_format: str = 'png',
             parameters: Parameters = DEFAULTS, spec: XInput | None = None,
-            tell=print) -> Report:
+            segmenter: Segmenter | None = None, tell=print) -> Report:
     """
     Write pairs of frames out of `bags` to the folder `out`, or go on where it was left.
 
     The folder becomes the data set `folder` with a manifest, see `extraction.folder`. Topics that
-    are None are found by name and type, and `tell` is told which. Pairs lie `every_s` apart and
-    differ by `min_change` percent, see `extraction.selection`. Of `parameters` those of `USED`
-    count; `spec` is the X of a model, where there is one. The colour frames are PNG, or JPEG with
+    are None are found by name and type, and `tell` is told which. Of `parameters` those of `USED`
+    count; `spec` is the X of a model, where there is one. A choice of the hardest needs a
+    `segmenter`, and those of `USED_BY_MODEL` count too. The colour frames are PNG, or JPEG with
     `rgb_format` 'jpg'. Raise DataError for bags that cannot be read or that hold no pair, and for
     a folder that is not that of this extraction.
     """
     out = Path(out)
     check_folder(out)
-    Selection(every_s, min_change)
     with ExitStack() as stack:
         readers = [stack.enter_context(BagReader(bag)) for bag in bags]
         topics = [find_topics(reader, rgb_topic, x_topic, parameters) for reader in readers]
@@ -182,34 +217,75 @@ def extract(bags, out, rgb_topic: str | None = None, x_topic: str | None = None,
         opened = [_Bag(*one, parameters, spec)
                   for one in zip(readers, _names(readers), topics, strict=True)]
         x_folder = topics[0].x_folder or _FOLDERS.get(kind, 'x')
-        facts = {'bags': [_identity(bag) for bag in opened], 'every_s': every_s,
-                 'min_change': min_change, 'rgb_format': rgb_format, 'x_kind': kind,
-                 **{name: value for name, value in parameters.to_ros().items()
-                    if name in USED and name not in ('model', 'tune_allocator', 'x.kind')}}
-        folder = stack.enter_context(Folder(
-            out, facts, x_folder, kind, rgb_format))
-        return _extract(opened, folder, every_s, min_change)
+        facts = {'bags': [_identity(bag) for bag in opened], **asdict(choice),
+                 'rgb_format': rgb_format, 'x_kind': kind, **_facts(parameters, segmenter)}
+        folder = stack.enter_context(Folder(out, facts, x_folder, kind, rgb_format))
+        scores = None
+        if choice.hardest:
+            scores = _hardest(opened, folder, choice, segmenter, parameters.x_smoothing_s)
+        return _extract(opened, folder, choice, scores)
 
 
-def _extract(bags, folder, every_s, min_change):
-    """Write the wanted pairs of the bags and return the report."""
+def _facts(parameters, segmenter):
+    """Return what of the parameters makes another extraction."""
+    names = {*USED} - {'model', 'tune_allocator', 'x.kind'}
+    facts = {}
+    if segmenter is not None:
+        names |= {*USED_BY_MODEL} - {'engine', 'device'}
+        facts['model'] = segmenter.card.name
+    return {**facts, **{name: value for name, value in parameters.to_ros().items()
+                        if name in names}}
+
+
+def _wanted(bag, choice, left_out, judge=None):
+    """Yield the pairs of a bag that are wanted, and their change; a judge sees the others too."""
+    selection = choice.selection()
+    for name, pair in bag.pairs():
+        is_wanted = selection.wants(pair)
+        placed = bag.placed(name, pair) if is_wanted or judge else None
+        if placed is not None and judge is not None:
+            judge.see(pair, placed.x)
+        if not is_wanted:
+            left_out['--every' if selection.change is None else '--min-change'] += 1
+        elif placed is not None:
+            selection.keep(pair)
+            yield placed, selection.change
+
+
+def _hardest(bags, folder, choice, segmenter, x_smoothing_s):
+    """Return the scores of the hardest of the wanted pairs, by name."""
+    file = JsonLines(folder.path / SCORES)
+    scores = {line.pop('name'): Score(**line) for line in file.lines}
+    try:
+        for bag in bags:
+            judge = Judge(segmenter, x_smoothing_s)
+            for placed, _ in _wanted(bag, choice, Counter(), judge):
+                if placed.name not in scores:
+                    scores[placed.name] = judge.score()
+                    file.add({'name': placed.name, **scores[placed.name]._asdict()})
+    finally:
+        file.close()
+    ranked = sorted(zip(hardness([*scores.values()]), scores, strict=True),
+                    key=lambda one: -one[0])
+    return {name: {**scores[name]._asdict(), 'hardness': hard}
+            for hard, name in ranked[:choice.hardest]}
+
+
+def _extract(bags, folder, choice, scores):
+    """Write the wanted pairs of the bags, of those with `scores` if given; return the report."""
     left_out, drops, errors, found, written = Counter(), Counter(), {}, 0, 0
     for bag in bags:
-        selection, usable = Selection(every_s, min_change), 0
-        for name, pair in bag.pairs():
-            found += 1
-            if not selection.wants(pair):
-                left_out['--every' if selection.change is None else '--min-change'] += 1
-                continue
-            placed = bag.placed(name, pair)
-            if placed is None:
-                continue
+        usable = 0
+        for placed, change in _wanted(bag, choice, left_out):
             usable += 1
-            selection.keep(pair)
-            if name not in folder.names:
-                facts = {**bag.facts(placed), 'change': selection.change}
-                folder.add(name, pair.rgb.message, pair.rgb.pixels, placed.x, facts)
+            if scores is not None and placed.name not in scores:
+                left_out['--hardest'] += 1
+            elif placed.name not in folder.names:
+                pair, score = placed.pair, scores and scores[placed.name]
+                folder.add(placed.name, pair.rgb.message, pair.rgb.pixels, placed.x,
+                           {**bag.facts(placed), 'change': change, 'score': score})
                 written += 1
+        found += bag.finder.found
         drops.update(bag.finder.drops)
         errors.update({f'{bag.name}, {name}': text
                        for name, text in bag.finder.first_errors.items()})
@@ -278,7 +354,7 @@ def add_arguments(parser):
     parser.add_argument('-o', '--out', type=Path, metavar='FOLDER', required=True,
                         help='folder for the frames, new or one that the same command has left '
                              'half done')
-    offline.add_arguments(parser, 'tells what X measures')
+    offline.add_arguments(parser, 'tells what X measures, and --hardest needs one')
     parser.add_argument('--rgb-topic', metavar='TOPIC',
                         help='colour frames, raw or /compressed (default: found by name and type)')
     parser.add_argument('--x-topic', metavar='TOPIC',
@@ -295,6 +371,9 @@ def add_arguments(parser):
     parser.add_argument('--min-change', type=float, default=0.0, metavar='PERCENT',
                         help='leave out a pair whose frames both differ less from those kept '
                              'before, on average in percent of their contrast')
+    parser.add_argument('--hardest', type=int, metavar='N',
+                        help='of these, keep the N that are hardest for the model: low '
+                             'confidence, sensors that disagree, flicker')
     parser.add_argument('--rgb-format', choices=RGB_FORMATS, default='png',
                         help='of the colour frames; jpg keeps the files of a camera that sends '
                              'JPEG as they are (default: png)')
@@ -303,7 +382,9 @@ def add_arguments(parser):
 def main(args):
     """Run the command."""
     check_folder(args.out)
-    parameters, remark, has_model = offline.given(args, USED, needs_model=False)
+    choice = Choice(args.every, args.min_change, args.hardest)
+    used = (*USED, *USED_BY_MODEL) if choice.hardest else USED
+    parameters, remark, has_model = offline.given(args, used, needs_model=bool(choice.hardest))
     if remark:
         warnings.warn(remark, stacklevel=2)
     options = {'x_kind': args.x_kind, 'slop_ms': args.slop_ms, 'x_offset_ms': args.x_offset_ms}
@@ -311,11 +392,11 @@ def main(args):
         name: value for name, value in options.items() if value is not None})
     if parameters.tune_allocator:
         keep_freed_memory()
+    segmenter = Segmenter.from_parameters(parameters) if choice.hardest else None
     spec = load_card(parameters.model).x if has_model else None
     try:
         print(extract([bag_path(bag) for bag in args.bags], args.out, args.rgb_topic,
-                      args.x_topic, args.every, args.min_change, args.rgb_format, parameters,
-                      spec))
+                      args.x_topic, choice, args.rgb_format, parameters, spec, segmenter))
     except KeyboardInterrupt:
         print(f'rgbx-seg: stopped; {args.out / MANIFEST} tells what is there, and the same '
               'command goes on', file=sys.stderr)

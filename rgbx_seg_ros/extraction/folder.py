@@ -5,6 +5,7 @@ The folder that extract writes: a data set, with a manifest that leads back into
 
     extraction.json   the bags, and what was asked for: the same command goes on
     manifest.jsonl    a line for each pair
+    scores.jsonl      what a model makes of every pair that it may choose
     dataset.yaml      what X measures; yours from then on
     rgb/ thermal/     the frames; depth/, disparity/ or x/ in the place of thermal/
 
@@ -27,6 +28,7 @@ from rgbx_seg_ros.pictures import read_header, with_comment
 
 FACTS = 'extraction.json'
 MANIFEST = 'manifest.jsonl'
+SCORES = 'scores.jsonl'
 RGB_FORMATS = ('png', 'jpg')
 _LOCK = '.lock'
 _DATASET = """\

@@ -9,7 +9,7 @@ import pytest
 from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.extraction import folder as folder_module
-from rgbx_seg_ros.extraction.extract import extract
+from rgbx_seg_ros.extraction.extract import Choice, extract
 from rgbx_seg_ros.extraction.folder import Folder, JsonLines
 from support.replay_bags import write_pairs
 
@@ -126,7 +126,7 @@ def test_a_file_of_a_user_among_the_frames_is_named_and_kept(tmp_path, bag):
 
 
 @pytest.mark.parametrize(('options', 'name'), [
-    ({'every_s': 1.0}, 'every_s'), ({'min_change': 2.0}, 'min_change'),
+    ({'choice': Choice(1.0)}, 'every_s'), ({'choice': Choice(0.0, 2.0)}, 'min_change'),
     ({'rgb_format': 'jpg'}, 'rgb_format')])
 def test_other_options_do_not_go_on_in_the_folder(tmp_path, bag, options, name):
     out = tmp_path / 'out'

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from rgbx_seg_ros.bags.storage import BagWriter, image_message
-from rgbx_seg_ros.extraction.extract import extract
+from rgbx_seg_ros.extraction.extract import Choice, extract
 from rgbx_seg_ros.extraction.selection import change
 from rgbx_seg_ros.frames.images import read_image, read_rgb
 from rgbx_seg_ros.resources import share_dir
@@ -40,7 +40,7 @@ def test_pairs_lie_apart_in_the_time_of_their_stamps(tmp_path):
     bag = write_pairs(tmp_path / 'bag', 21)
     for every_s, kept in ((0.3, [*range(0, 21, 3)]), (0.25, [*range(0, 21, 3)]),
                           (0.1, [*range(21)]), (100.0, [0])):
-        report = extract([bag], tmp_path / f'{every_s}', every_s=every_s)
+        report = extract([bag], tmp_path / f'{every_s}', choice=Choice(every_s))
         assert names_kept(tmp_path / f'{every_s}') == kept
         assert report.pairs == 21
         assert report.left_out.get('--every', 0) == 21 - len(kept) == 21 - report.written
@@ -62,7 +62,8 @@ def test_a_scene_that_stands_still_is_kept_once_for_all_its_noise(tmp_path, kind
         *[(RGB, THERMAL)] * 4,  # stands still
         *[(RGB, moved)] * 3,  # X alone has changed
         *[(np.roll(RGB, 40, axis=1), moved)] * 2]]  # the camera alone
-    report = extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out', min_change=2.0)
+    report = extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out',
+                     choice=Choice(min_change=2.0))
     assert names_kept(tmp_path / 'out') == [0, 4, 7]
     assert report.left_out == {'--min-change': 6}
     changes = [json.loads(line)['change']
@@ -82,7 +83,8 @@ def test_change_is_in_percent_of_the_contrast():
 
 def test_a_slow_change_adds_up_from_the_frame_that_was_kept(tmp_path):
     frames = [(np.roll(RGB, 2 * i, axis=1), np.roll(THERMAL, 2 * i, axis=1)) for i in range(12)]
-    extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out', min_change=4.0)
+    extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out',
+            choice=Choice(min_change=4.0))
     kept = names_kept(tmp_path / 'out')
     assert kept[0] == 0 and 2 < len(kept) < 8 and min(np.diff(kept)) > 1
 
@@ -91,14 +93,15 @@ def test_pixels_without_a_measurement_do_not_hide_the_others(tmp_path):
     deep = THERMAL.astype(np.float32)
     deep[:100] = np.nan
     frames = [(RGB, deep), (RGB, deep), (RGB, np.roll(deep, 40, axis=1))]
-    extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out', min_change=2.0)
+    extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out',
+            choice=Choice(min_change=2.0))
     assert names_kept(tmp_path / 'out') == [0, 2]
 
 
 def test_both_together_and_an_extraction_that_goes_on_choose_the_same(tmp_path):
     bag = write_frames(tmp_path / 'bag', [
         (np.roll(RGB, 2 * i, axis=1), np.roll(THERMAL, 2 * i, axis=1)) for i in range(12)])
-    options = {'every_s': 0.2, 'min_change': 3.0}
+    options = {'choice': Choice(0.2, 3.0)}
     extract([bag], tmp_path / 'out', **options)
     path = tmp_path / 'out' / 'manifest.jsonl'
     whole = path.read_bytes()
