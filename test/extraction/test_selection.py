@@ -98,6 +98,25 @@ def test_pixels_without_a_measurement_do_not_hide_the_others(tmp_path):
     assert names_kept(tmp_path / 'out') == [0, 2]
 
 
+def test_small_values_of_floats_count_by_their_contrast_too(tmp_path):
+    shallow = (THERMAL / 255 * 0.05).astype(np.float32)  # five centimetres of depth
+    frames = [(RGB, shallow), (RGB, shallow), (RGB, np.roll(shallow, 40, axis=1))]
+    extract([write_frames(tmp_path / 'bag', frames)], tmp_path / 'out',
+            choice=Choice(min_change=2.0))
+    assert names_kept(tmp_path / 'out') == [0, 2]
+
+
+def test_a_clock_that_was_set_back_does_not_end_the_choice(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for i, step in enumerate((50, 51, 52, 53, 0, 1, 2, 3)):
+            time_ns, receive_ns = START_NS + step * PERIOD_NS, START_NS + i * 10 ** 9
+            bag.write('/rgb/image', image_message(RGB, 'rgb8', time_ns, 'f'), receive_ns)
+            bag.write('/x/image', image_message(THERMAL, 'mono8', time_ns, 'f'), receive_ns)
+    extract([tmp_path / 'bag'], tmp_path / 'out', choice=Choice(every_s=0.2))
+    kept = names_kept(tmp_path / 'out')
+    assert 50 in kept and min(kept) < 4 and len(kept) < 8
+
+
 def test_both_together_and_an_extraction_that_goes_on_choose_the_same(tmp_path):
     bag = write_frames(tmp_path / 'bag', [
         (np.roll(RGB, 2 * i, axis=1), np.roll(THERMAL, 2 * i, axis=1)) for i in range(12)])

@@ -42,6 +42,7 @@ def find(tmp_path, topics, rgb=None, x=None, parameters=DEFAULTS):
      '/color/image_raw', '/depth/image'),
     ({'/cam/compressed': COLOUR, '/ir': GREY}, '/cam/compressed', '/ir'),
     ({'/cam': COLOUR, '/cam/compressed': COLOUR, '/ir': GREY}, '/cam', '/ir'),
+    ({'/iris/image': COLOUR, '/cam1': GREY}, '/iris/image', '/cam1'),
     ({'/first/circle': COLOUR, '/infra1/image': GREY}, '/first/circle', '/infra1/image'),
     ({'/cam': COLOUR, '/ir': GREY, '/segmentation/mask': GREY, '/segmentation/overlay': COLOUR,
       '/ground_truth/mask': GREY}, '/cam', '/ir'),
