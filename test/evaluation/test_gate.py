@@ -63,6 +63,14 @@ def test_bounds_belong_to_the_allowed_where_the_sign_says_so(sign, met):
     assert not one.is_met(None)
 
 
+def test_the_last_digit_of_a_baseline_less_its_tolerance_is_not_held_against_a_result():
+    lowest, highest = 0.8 - 0.1, 0.7 + 0.1
+    assert lowest > 0.7 and highest < 0.8
+    for origin, met in (('old.json', True), ('', False)):
+        assert Requirement('miou', '>=', lowest, origin).is_met(0.7) == met
+        assert Requirement('unlabeled_share', '<=', highest, origin).is_met(0.8) == met
+
+
 def test_what_is_met_is_told_in_a_line_and_ends_with_0(run):
     code, out, err = run('--require', 'miou>=1', '--require', 'latency_p95_ms<=60000')
     assert (code, failures(err)) == (0, [])
