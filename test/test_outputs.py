@@ -8,7 +8,7 @@ from rgbx_seg_ros.resources import share_dir
 
 DEMO = share_dir() / 'demo'
 PAIR = (DEMO / 'rgb' / '00537D.jpg', DEMO / 'thermal' / '00537D.png')
-MODEL = 'msrs_person_car_bike'
+MODEL = 'msrs_scene'
 FILES = [
     ('import-weights', share_dir() / 'models' / f'{MODEL}.safetensors', '--network', 'ms_irtnet',
      '-o'),
@@ -25,7 +25,7 @@ FILES = [
 ]
 FOLDERS = [
     ('train', share_dir() / 'config' / 'train' / f'{MODEL}.yaml', '--data', DEMO, '--out'),
-    ('label-boxes', DEMO, '--out'),
+    ('label-boxes', DEMO, '--out'), ('label-rest', DEMO, '--model', MODEL, '--out'),
     ('make-bag', DEMO), ('extract', 'bag', '--out'), ('demo', '--out'),
 ]
 READERS = {'models', 'doctor', 'top'}

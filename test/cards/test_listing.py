@@ -51,8 +51,8 @@ def test_the_list_says_what_is_on_disk_and_starts_with_what_can_run(command, use
     (users_folder / 'rxssnet_mfnet.safetensors').write_bytes(bytes(3_000_000))
     _, out, _ = command('models')
     assert row(out, 'rxssnet_mfnet')[6:] == ['ready,', '3', 'MB']
-    names = [line.split()[0] for line in out.splitlines()[1:4]]
-    assert names == ['msrs_person_car_bike', 'potholes', 'rxssnet_mfnet']
+    names = [line.split()[0] for line in out.splitlines()[1:5]]
+    assert names == ['msrs_person_car_bike', 'msrs_scene', 'potholes', 'rxssnet_mfnet']
 
 
 @pytest.mark.parametrize('name', list_cards())
