@@ -41,6 +41,8 @@ _TIFF_CODES = {1: 'B', 3: 'H', 4: 'I', 16: 'Q'}
 _TIFF_PAINTED = 3
 _TIFF_LOSSLESS = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 """None, three of fax, LZW, Deflate, PackBits, old Deflate, LZMA and Zstandard."""
+_TIFF_LOG = (34676, 34677)
+"""Logarithms of light, SGILog: floats that are stored as integers."""
 _TIFF_TYPES = {(1, 8): 'uint8', (1, 16): 'uint16', (1, 32): 'uint32', (1, 64): 'uint64',
                (2, 8): 'int8', (2, 16): 'int16', (2, 32): 'int32', (2, 64): 'int64',
                (3, 16): 'float16', (3, 32): 'float32', (3, 64): 'float64',
@@ -244,7 +246,8 @@ def _walk_tiff(data: Data) -> tuple[Header, Data]:
             tags.first(_PHOTOMETRIC, 0) == _TIFF_PAINTED and bits <= 8,
             tags.first(_COMPRESSION, 1) not in _TIFF_LOSSLESS, tags.orientation(),
             tags.first(_TILE_WIDTH, 0) * tags.first(_TILE_HEIGHT, 0),
-            _TIFF_TYPES.get((tags.first(_SAMPLE_FORMAT, 1), bits), ''))
+            '' if tags.first(_COMPRESSION, 1) in _TIFF_LOG else _TIFF_TYPES.get(
+                (tags.first(_SAMPLE_FORMAT, 1), bits), ''))
     except _DAMAGED as error:
         raise PictureError(f'the TIFF of {len(data)} bytes is truncated or damaged: needed are '
                            'its tags, width and height among them') from error

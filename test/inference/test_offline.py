@@ -25,7 +25,7 @@ def given(tmp_path):
 
 
 def test_without_a_file_all_is_as_the_node_has_it(given):
-    assert given(options=['--model', 'a']) == (Parameters(model='a'), '')
+    assert given(options=['--model', 'a']) == (Parameters(model='a'), '', True)
 
 
 def test_options_count_more_than_files(given):
