@@ -42,7 +42,7 @@ MARKER = '.rgbx-seg-demo.json'
 """Lists what a demo has written into its folder; nothing else there is ever removed."""
 _INPUTS = ('/rgb/image', '/x/image')
 _OUTPUTS = ('mask', 'confidence', 'overlay')
-_START_S, _DRAIN_S, _STOP_S = 90.0, 30.0, 20.0
+_START_S, _DRAIN_S, _GROUND_S, _STOP_S = 90.0, 30.0, 5.0, 20.0
 _TILE = (240, 180)
 
 
@@ -184,6 +184,8 @@ def run(out: Path, model: str, device: str, rate_hz: float, ground=None) -> dict
         stamps = stage.play(bag)
         done = stage.recording
         stage.wait(lambda: node.poll() is not None or _finished(done), _DRAIN_S)
+        if ground is not None:
+            stage.wait(lambda: ground.has_all_of(done.images['mask']), _GROUND_S)
     finally:
         for process in (node, *beside):
             _stop(process)

@@ -10,6 +10,7 @@ height from how people stand about the horizon, the horizon from where roads van
 import subprocess
 
 import cv2
+from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 import numpy as np
 from rclpy.serialization import serialize_message
@@ -18,9 +19,11 @@ from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.frames.images import write_image
 from rgbx_seg_ros.messages.images import decode_rgb, stamp_ns
 from rgbx_seg_ros.projection.ground import FREE, OCCUPIED
+from rgbx_seg_ros.projection.parameters import ProjectionParameters
 from rgbx_seg_ros.projection.pose import Pose, quaternion
 from rgbx_seg_ros.subprocesses import python_command
 from sensor_msgs.msg import CameraInfo, PointCloud2
+from std_msgs.msg import Header
 
 FOCAL_PX, HEIGHT_M = 700.0, 1.0
 """Of 640x480 pixels with the axis in their middle, 49 degrees wide, that look straight ahead."""
@@ -41,6 +44,7 @@ class Ground:
         self._given = '' if self._labels.groups else (
             f'dynamic={", ".join(self._labels.names[1:])}')
         self._received = {topic: {} for topic in _TOPICS}
+        self._told = 0
 
     @property
     def node_arguments(self) -> list[str]:
@@ -70,13 +74,24 @@ class Ground:
             node.create_subscription(
                 kind, topic, lambda message, topic=topic: self._received[topic].update(
                     {stamp_ns(message.header): message}), 10)
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 5)
+
+    def _take_diagnostics(self, message):
+        self._told += message.status[0].name.startswith(f'{ProjectionParameters.NODE_NAME}: ')
 
     def connected(self) -> bool:
         """Tell whether the nodes listen to the calibration, and one to the other."""
-        # The demo listens to the confidence as well.
-        return (self._infos.get_subscription_count() > 0
+        # A first mask that comes before any calibration has no ground.
+        self.show(Header(frame_id=_OPTICAL))
+        # The demo listens to the confidence as well. As it does of the first node, it waits until
+        # the second has told of itself twice: by then all have found each other.
+        return (self._told > 1 and self._infos.get_subscription_count() > 0
                 and self._node.count_subscribers('/segmentation/confidence') > 1
                 and self._node.count_publishers('/segmentation/ground_grid') > 0)
+
+    def has_all_of(self, stamps) -> bool:
+        """Tell whether the ground of each of the `stamps` of masks has come."""
+        return set(stamps) <= self._received['/segmentation/ground_grid'].keys()
 
     def show(self, header) -> None:
         """Publish the assumed calibration with a colour frame."""

@@ -221,14 +221,16 @@ class ProjectionRun:
         try:
             classes, camera = self._meaning(), self._optics(mask)
             view = self._ground(mask, camera)
-        except PoseError as error:
-            self._failure = str(error)
-            waited_ms = (time.monotonic_ns() - mask.received_ns) / 1e6
-            if waited_ms >= self.parameters.tf_max_wait_ms:
-                self._drop('no_pose', f'a mask is dropped: {error}')
-            return
         except RgbxSegError as error:
-            self._drop('not_usable', f'a mask is dropped: {error}')
+            has_no_pose = isinstance(error, PoseError)
+            if has_no_pose:
+                self._failure = str(error)
+            # A pose may be late, and so may be what comes once, beside the very first mask.
+            waited_ms = (time.monotonic_ns() - mask.received_ns) / 1e6
+            late = has_no_pose or self._info is None or self._palette is None
+            if not late or waited_ms >= self.parameters.tf_max_wait_ms:
+                self._drop('no_pose' if has_no_pose else 'not_usable',
+                           f'a mask is dropped: {error}')
             return
         self._mask = None
         try:
