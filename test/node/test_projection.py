@@ -332,6 +332,19 @@ def test_a_missing_camera_info_is_named_and_made_good(stage, make_projection, wa
     recovers(stage, feed)
 
 
+def test_the_first_mask_waits_for_the_calibration_beside_it(stage, make_projection, warnings):
+    """The two come on different topics, and either may be first."""
+    node = make_projection(tf__max_wait_ms=10_000.0, **POSE)
+    feed = Feed(stage, (OccupancyGrid, GRID))
+    stage.wait(lambda: stage.node.count_publishers(GRID))
+    stamp = feed.show(info=False)
+    stage.wait(lambda: node._run._mask is not None)
+    stage.publisher(CameraInfo, 'segmentation/camera_info').publish(info_message(stamp))
+    stage.wait(lambda: stage.received[GRID])
+    assert stamp_ns(stage.received[GRID][0][0].header) == stamp
+    assert not any('dropped' in line for line in warnings())
+
+
 @pytest.mark.parametrize(('changes', 'cause'), [
     ({'k': [0.0] * 9}, 'calibrate the camera'),
     ({'frame': 'other'}, "camera_info is of the frame 'other', the mask of 'camera'"),
