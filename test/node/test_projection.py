@@ -296,8 +296,11 @@ def test_masks_that_are_too_old_make_no_grid_and_old_grids_are_cleared(
     assert is_right(feed.until(GRID, is_right))
     stage.wait(lambda: (cells(stage.received[GRID][-1][0]) == UNKNOWN).all())
     count = len(stage.received[GRID])
-    feed.show(stamp=stage.stamp() - 400_000_000)
-    stage.wait(lambda: any('a mask is dropped: it is' in w for w in warnings()))
+
+    def warned():
+        feed.show(stamp=stage.stamp() - 400_000_000)  # again, as a busy machine loses some
+        return any('a mask is dropped: it is' in w for w in warnings())
+    stage.wait(warned)
     assert len(stage.received[GRID]) == count
 
 
