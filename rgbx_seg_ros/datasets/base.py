@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every data set gives: paired frames by index, with a label where there is one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -222,6 +222,18 @@ class PairedDataset:
 def classes(*names_and_colors: tuple[str, tuple[int, int, int]]) -> LabelSet:
     """Return the classes with these names and RGB colours, ids from 0 on."""
     return LabelSet(LabelClass(i, *one) for i, one in enumerate(names_and_colors))
+
+
+def box_corners(box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """
+    Return left, top, right and bottom, in pixels of a frame and inside of it, of a box.
+
+    `box` has centre x and y, width and height, relative, as `PairedDataset.boxes` behind the id.
+    """
+    x, y, w, h = box
+    left, right = np.clip(np.round(np.array([x - w / 2, x + w / 2]) * width), 0, width)
+    top, bottom = np.clip(np.round(np.array([y - h / 2, y + h / 2]) * height), 0, height)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _size(image: np.ndarray) -> str:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.datasets.base import box_corners
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.frames.images import write_image
 from tqdm import tqdm
@@ -41,7 +42,7 @@ def label_boxes(rgb: np.ndarray, x: np.ndarray, boxes) -> np.ndarray:
     height, width = rgb.shape[:2]
     x = cv2.resize(x if x.ndim == 2 else x.mean(axis=2), (width, height)).astype(np.float32)
     label = np.zeros((height, width), np.uint8)
-    corners = [(i, *_corners(box, width, height)) for i, *box in boxes]
+    corners = [(i, *box_corners(box, width, height)) for i, *box in boxes]
     for _, left, top, right, bottom in corners:
         label[top:bottom, left:right] = UNLABELED
     for i, left, top, right, bottom in sorted(
@@ -49,14 +50,6 @@ def label_boxes(rgb: np.ndarray, x: np.ndarray, boxes) -> np.ndarray:
         if min(right - left, bottom - top) >= _MIN_BOX:
             label[top:bottom, left:right][_object(rgb, x, left, top, right, bottom)] = i
     return label
-
-
-def _corners(box, width, height):
-    """Return left, top, right and bottom in pixels of a box (x, y, width, height), 0..1."""
-    x, y, w, h = box
-    left, right = np.clip(np.round(np.array([x - w / 2, x + w / 2]) * width), 0, width)
-    top, bottom = np.clip(np.round(np.array([y - h / 2, y + h / 2]) * height), 0, height)
-    return int(left), int(top), int(right), int(bottom)
 
 
 def _object(rgb, x, left, top, right, bottom):

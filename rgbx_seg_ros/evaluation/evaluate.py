@@ -19,6 +19,7 @@ import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import DATASETS, open_dataset, PairedDataset, Sample
+from rgbx_seg_ros.datasets.base import box_corners
 from rgbx_seg_ros.datasets.survey import Survey
 from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines.torch_engine import find_device
@@ -104,11 +105,8 @@ class Part:
         for i, counts in enumerate(self.boxes):
             hits = mask == i
             covered = np.zeros_like(hits)
-            for x, y, w, h in (box[1:] for box in boxes if box[0] == i):
-                left, right = (int(round(np.clip(v, 0, 1) * width))
-                               for v in (x - w / 2, x + w / 2))
-                top, bottom = (int(round(np.clip(v, 0, 1) * height))
-                               for v in (y - h / 2, y + h / 2))
+            for box in (box[1:] for box in boxes if box[0] == i):
+                left, top, right, bottom = box_corners(box, width, height)
                 area = hits[top:bottom, left:right]
                 if area.size:
                     counts[:2] += 1, area.mean() >= BOX_FOUND

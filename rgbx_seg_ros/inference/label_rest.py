@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import FolderDataset
+from rgbx_seg_ros.datasets.base import box_corners
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.frames.images import write_image
@@ -37,9 +38,8 @@ def label_rest(label: np.ndarray, guesses: Iterable[tuple[np.ndarray, np.ndarray
     """
     height, width = label.shape
     still_open = label == UNLABELED
-    for _, x, y, w, h in boxes:
-        left, right = (round(np.clip(side, 0, 1) * width) for side in (x - w / 2, x + w / 2))
-        top, bottom = (round(np.clip(side, 0, 1) * height) for side in (y - h / 2, y + h / 2))
+    for _, *box in boxes:
+        left, top, right, bottom = box_corners(box, width, height)
         still_open[top:bottom, left:right] = False
     filled = label.copy()
     for mask, confidence in guesses:
