@@ -50,6 +50,54 @@ def test_convolutions_are_in_8_bits_and_the_file_keeps_its_card(tiny_card, writt
     np.testing.assert_array_equal(engine(*inputs[0])[0], found[0])
 
 
+def test_a_filter_without_weights_keeps_the_zero_of_the_others(exported, written, tmp_path):
+    model, inputs = onnx.load(exported[0]), written[0]
+    filters = {node.input[1] for node in model.graph.node if node.op_type == 'Conv'}
+    dead = 0
+    for one in model.graph.initializer:
+        if one.name in filters:
+            weights = onnx.numpy_helper.to_array(one).copy()
+            weights[0] = 0  # as many of a depthwise layer end that is trained with weight decay
+            one.CopyFrom(onnx.numpy_helper.from_array(weights, one.name))
+            dead += 1
+    assert dead > 5
+    onnx.save(model, tmp_path / 'a.onnx')
+    quantize(tmp_path / 'a.onnx', tmp_path / 'b.onnx', inputs)
+    mask, _ = OnnxModel(tmp_path / 'b.onnx')(*inputs[0])
+    assert np.mean(mask != OnnxModel(tmp_path / 'a.onnx')(*inputs[0])[0]) < 0.05
+
+
+def test_what_an_activation_cuts_off_takes_no_levels(tmp_path):
+    kinds, make = onnx.TensorProto, onnx.helper
+    nodes = [
+        make.make_node('Cast', ['rgb'], ['image'], to=kinds.FLOAT),
+        make.make_node('Transpose', ['image'], ['map'], perm=[0, 3, 1, 2]),
+        make.make_node('Conv', ['map', 'weights'], ['sums']),
+        make.make_node('Clip', ['sums', 'zero', 'six'], ['cut']),
+        make.make_node('Conv', ['cut', 'one'], ['out'])]
+    shapes = {'rgb': (kinds.UINT8, [1, 40, 40, 3]), 'x': (kinds.UINT8, [1, 40, 40, 1]),
+              'x_limits': (kinds.FLOAT, [1, 2]), 'present': (kinds.FLOAT, [1, 2])}
+    constants = {'weights': np.float32([0.31, 0.17, 0]).reshape(1, 3, 1, 1),
+                 'one': np.ones((1, 1, 1, 1), np.float32),
+                 'zero': np.float32(0), 'six': np.float32(6)}
+    onnx.save(make.make_model(make.make_graph(
+        nodes, 'a', [make.make_tensor_value_info(name, *shape) for name, shape in shapes.items()],
+        [make.make_tensor_value_info('out', kinds.FLOAT, [1, 1, 40, 40])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]),
+        opset_imports=[make.make_opsetid('', 20)], ir_version=9), tmp_path / 'a.onnx')
+    rgb = np.zeros((40, 40, 3), np.uint8)
+    rgb[..., 0], rgb[..., 1] = np.indices((40, 40)) % 13  # 0 to 6 of a convolution
+    rgb[:4, :4] = 255  # 122 of it, of which 6 are left
+    frame = rgb, np.zeros((40, 40), np.uint8), LIMITS
+    quantize(tmp_path / 'a.onnx', tmp_path / 'b.onnx', [frame])
+    before, after = (
+        onnxruntime.InferenceSession(tmp_path / name).run(None, {
+            'rgb': frame[0][None], 'x': frame[1][None, ..., None],
+            'x_limits': np.float32([LIMITS]), 'present': np.float32([[1, 1]])})[0]
+        for name in ('a.onnx', 'b.onnx'))
+    assert np.abs(before - after).max() < 0.03
+
+
 def on_avx2(values, weights):
     """
     Return the products of (M, K) uint8 and (K, N) as ONNX Runtime has them of AVX2, without VNNI.
