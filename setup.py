@@ -66,6 +66,8 @@ setup(
         'tqdm>=4.57',
     ],
     extras_require={
+        # Polygons of COCO, imported as labels; the oldest one that was built for NumPy 2.
+        'coco': ['pycocotools>=2.0.8'],
         # Aerial images and other large ones, read and written in pieces.
         'large-images': ['rasterio>=1.3'],
         # Models as ONNX files, and ONNX Runtime as an engine; the oldest ones tested. For a GPU

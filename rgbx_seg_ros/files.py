@@ -12,6 +12,7 @@ import glob
 import json
 import os
 from pathlib import Path
+import shutil
 
 from rgbx_seg_ros.errors import DataError
 
@@ -59,6 +60,34 @@ def appearing(path: str | Path, previous: Path | None = None) -> Generator[Path,
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Generator[Path, None, None]:
+    """
+    Give a new, hidden folder beside `folder`, for files that shall be in that, all or none.
+
+    `move_in` brings them there; what is left vanishes.
+    """
+    folder = Path(os.path.realpath(folder))
+    part = folder.with_name(_PART.format(folder.name, os.getpid(), ''))
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def move_in(part: Path, folder: Path) -> None:
+    """Give the staged `part` the name of `folder`, or, where that is there, move its files in."""
+    folder = Path(os.path.realpath(folder))
+    if not folder.exists():
+        os.rename(part, folder)
+    else:
+        for path in sorted(part.iterdir()):
+            os.replace(path, folder / path.name)
+        _sync(folder)
+    _sync(folder.parent)
 
 
 def remove_parts(path: Path) -> None:

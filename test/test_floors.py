@@ -49,6 +49,7 @@ ROOMS = {
     'training': set(),
     'replay': set(),
     'extraction': set(),
+    'labelling': {'pycocotools'},
     'node': {'rich'},
     'benchmark': set(),
     '__main__': set(),

@@ -106,7 +106,8 @@ def test_package_xml_names_every_library_that_rosdep_can_install(manifest):
     keys = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'numpy': 'python3-numpy',
             'tf2_ros': 'tf2_ros_py', 'tqdm': 'python3-tqdm', 'rich': 'python3-rich',
             'yaml': 'python3-yaml'}
-    from_pip = {'filelock', 'h5py', 'rasterio', 'rosbags', 'safetensors', 'scipy', 'torch'}
+    from_pip = {'filelock', 'h5py', 'pycocotools', 'rasterio', 'rosbags', 'safetensors', 'scipy',
+                'torch'}
     needed = imported_libraries(ROOT / NAME) | imported_libraries(ROOT / 'launch')
     named = {tag.text for tag in manifest.iter('exec_depend')}
     missing = {keys.get(name, name) for name in needed - from_pip} - named
@@ -120,7 +121,8 @@ def test_setup_py_asks_for_every_library_from_pip(metadata):
     from packaging.requirements import Requirement
     extras = metadata['extras_require']
     asked = {Requirement(text).name.lower() for text in (
-        *metadata['install_requires'], *extras['large-images'], *extras['nyuv2'])}
+        *metadata['install_requires'], *extras['coco'], *extras['large-images'],
+        *extras['nyuv2'])}
     from_ros = {tag.text for tag in ElementTree.parse(ROOT / 'package.xml').iter('exec_depend')}
     from_ros.add('tf2_ros')  # which tf2_ros_py brings
     needed = {DISTRIBUTIONS.get(name, name)

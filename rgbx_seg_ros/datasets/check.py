@@ -226,7 +226,7 @@ def _row(sample: Sample, title, labels):
         painted = _palette(labels)[label]
     height = round(sample.rgb.shape[0] * _PANEL_WIDTH / sample.rgb.shape[1])
     panels = [cv2.resize(picture, (_PANEL_WIDTH, height), interpolation=how) for picture, how in (
-        (sample.rgb, cv2.INTER_AREA), (_visible(sample.x), cv2.INTER_AREA),
+        (sample.rgb, cv2.INTER_AREA), (visible_x(sample.x), cv2.INTER_AREA),
         (painted, cv2.INTER_NEAREST))]
     return np.vstack([_line(f'{title}: {sample.name}', 3 * _PANEL_WIDTH), np.hstack(panels)])
 
@@ -239,7 +239,7 @@ def _palette(labels):
     return palette
 
 
-def _visible(x):
+def visible_x(x: np.ndarray) -> np.ndarray:
     """Return X as (h, w, 3) uint8, its range stretched; what has no measurement is black."""
     values = np.atleast_3d(x).astype(np.float32)
     valid = np.isfinite(values) & (values != 0)
