@@ -7,8 +7,9 @@ A panoptic mask is a PNG whose pixels hold the number of a segment, R + 256 G + 
 what has none; a JSON tells the category of each segment. Instances are polygons or run lengths in
 a JSON alone; pycocotools fills polygons. https://cocodataset.org/#format-data
 
-Crowds, that is iscrowd: 1, become unlabeled. Where instances overlap the one further down in the
-file lies on top, as in the export of CVAT, which writes them from the lowest to the highest layer.
+Crowds, that is iscrowd: 1, become unlabeled and lie below the rest; but CVAT marks so what its
+brush has painted, which then has its class. Where instances overlap the one further down in the
+file lies on top, as in the export of CVAT, which writes the lowest layer first.
 """
 
 from collections import defaultdict
@@ -18,6 +19,7 @@ import math
 from pathlib import Path, PurePosixPath
 import shutil
 from typing import Any
+import warnings
 
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
@@ -30,6 +32,8 @@ from rgbx_seg_ros.labelling.classes import ToolLabel, ToolNames
 from rgbx_seg_ros.labelling.masks import check_same_size, read_pixels, ToolMask
 
 NAME = 'panoptic'
+CROWDS = 'unlabeled', 'class'
+"""What becomes of crowds: 255, or the class of their category."""
 _MOST_JSON = 1 << 29
 _NUMBERS = np.array([1, 1 << 8, 1 << 16], np.int32)  # a number from a colour
 _WRONG = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
@@ -41,7 +45,6 @@ class Writer:
 
     def __init__(self, folder: Path, labels: Sequence[ToolLabel]):
         self._folder = folder
-        # A category for each class: 0 and what nothing covers need none.
         self._labels = sorted((label for label in labels if label.id != UNLABELED),
                               key=lambda label: label.id)
         self._images: list[dict] = []
@@ -86,8 +89,13 @@ def _segment(label, class_id):
             'bbox': [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1]}
 
 
-def masks(archive: Archive, path: str, names: ToolNames) -> list[ToolMask]:
-    """Return the masks that the JSON `path` tells of; raise DataError where it is none of COCO."""
+def masks(archive: Archive, path: str, names: ToolNames, crowds: str = CROWDS[0]
+          ) -> list[ToolMask]:
+    """
+    Return the masks that the JSON `path` tells of; raise DataError where it is none of COCO.
+
+    `crowds`, one of `CROWDS`, says what becomes of them; warn where that is a loss.
+    """
     try:
         facts = json.loads(archive.read(path, _MOST_JSON))
         categories = {one['id']: str(one['name']) for one in facts['categories']}
@@ -99,6 +107,7 @@ def masks(archive: Archive, path: str, names: ToolNames) -> list[ToolMask]:
                 raise DataError(f'{path!r} has an annotation of the image {one["image_id"]!r}, '
                                 'which it does not list')
             of_image[one['image_id']].append(one)
+        classes = _Classes(path, categories, names, crowds)
     except RecursionError as error:
         raise DataError(f'{path!r} is no JSON of COCO: it is nested too deeply') from error
     except _WRONG as error:
@@ -108,9 +117,14 @@ def masks(archive: Archive, path: str, names: ToolNames) -> list[ToolMask]:
     if len(kinds) > 1:
         raise DataError(f'{path!r} mixes panoptic masks and instances: export one of them')
     if True in kinds:
-        return [_panoptic(archive, path, images[i], one, categories, names)
+        return [_panoptic(archive, path, images[i], one, classes)
                 for i, ones in of_image.items() for one in ones]
-    return [_instances(path, images[i], sizes[i], ones, categories, names)
+    crowded = sum(bool(one.get('iscrowd')) for ones in of_image.values() for one in ones)
+    if crowded and crowds != 'class':
+        warnings.warn(f'{path!r} marks {crowded} of {sum(map(len, of_image.values()))} areas as '
+                      'crowds (iscrowd), which become unlabeled; CVAT marks so what its brush has '
+                      'painted: then give --crowds class', stacklevel=2)
+    return [_instances(path, images[i], sizes[i], ones, classes)
             for i, ones in of_image.items()]
 
 
@@ -129,23 +143,36 @@ def _words(error):
     return f'{error} is missing' if isinstance(error, KeyError) else str(error)
 
 
-def _class_id(categories, number, names, where):
-    """Return the class id of a category; raise DataError for one that is no class."""
-    if number not in categories:
-        raise DataError(f'{where} has the category {number!r}, which its JSON does not list')
-    class_id = names.get(categories[number])
-    if class_id is None:
-        raise DataError(f'{where}: {names.unknown(categories[number])}')
-    return class_id
+class _Classes:
+    """Tells the class of an annotation by its category."""
+
+    def __init__(self, path, categories, names, crowds):
+        self._path, self._categories, self._names = path, categories, names
+        self.uncovered = names.uncovered
+        self._has_crowds = crowds != 'class'
+
+    def is_crowd(self, annotation):
+        """Return whether what it covers becomes unlabeled."""
+        return self._has_crowds and bool(annotation.get('iscrowd'))
+
+    def of(self, annotation, where):
+        """Return the class id; raise DataError for a category that is no class."""
+        number = annotation['category_id']
+        if number not in self._categories:
+            raise DataError(f'{where} has the category {number!r}, which {self._path!r} does not '
+                            'list')
+        class_id = self._names.get(self._categories[number])
+        if class_id is None:
+            raise DataError(f'{where}: {self._names.unknown(self._categories[number])}')
+        return UNLABELED if self.is_crowd(annotation) else class_id
 
 
-def _panoptic(archive, path, image, annotation, categories, names):
+def _panoptic(archive, path, image, annotation, classes):
     def read(size):
         where = repr(annotation.get('file_name', image))
         try:
             file = _beside(archive, path, str(annotation['file_name']))
-            segments = {int(one['id']): UNLABELED if one.get('iscrowd') else
-                        _class_id(categories, one['category_id'], names, where)
+            segments = {int(one['id']): classes.of(one, where)
                         for one in annotation['segments_info']}
         except _WRONG as error:
             raise DataError(f'the annotation of {where} in {path!r} is none of COCO: '
@@ -172,19 +199,17 @@ def _beside(archive, path, name):
     return next((place for place in places if archive.has(place)), places[0])
 
 
-def _instances(path, image, size_told, annotations, categories, names):
+def _instances(path, image, size_told, annotations, classes):
     def read(size):
         check_same_size(repr(image), size_told, size)
-        ids = np.full(size, names.uncovered, np.uint8)
-        for one in sorted(annotations, key=lambda one: not one.get('iscrowd')):
+        ids = np.full(size, classes.uncovered, np.uint8)
+        for one in sorted(annotations, key=lambda one: not classes.is_crowd(one)):
             where = f'the annotation {one.get("id")!r} of {image!r}'
-            class_id = _class_id(categories, one.get('category_id'), names, where)
             try:
-                covered = _covered(one['segmentation'], size)
+                ids[_covered(one['segmentation'], size)] = classes.of(one, where)
             except _WRONG as error:
                 raise DataError(f'{where} in {path!r} has no area that can be read: '
                                 f'{_words(error)}') from error
-            ids[covered] = UNLABELED if one.get('iscrowd') else class_id
         return ids
     return ToolMask(image, image, read)
 
@@ -207,7 +232,7 @@ def _covered(segmentation, size):
 def _filled(polygons, size):
     """Return the pixels inside of polygons, each a list of x, y, x, y, ..."""
     if not polygons:
-        raise ValueError('it has only a box')
+        raise ValueError('it has only a box; draw what it shows, or remove it')
     for polygon in polygons:
         # pycocotools takes four numbers for a box, and reserves as much as an edge is long.
         reach = max(size)

@@ -61,11 +61,13 @@ def _check_ids(label, classes, path):
                         f'0..{len(classes) - 1} and {UNLABELED}')
 
 
-def exported_masks(archive: Archive, path: str | None, names: ToolNames) -> list[ToolMask]:
+def exported_masks(archive: Archive, path: str | None, names: ToolNames,
+                   crowds: str = coco.CROWDS[0]) -> list[ToolMask]:
     """
     Return the masks in an export of a tool, of COCO if the JSON `path` in it is given.
 
-    Raise DataError where there are none.
+    `crowds` says what becomes of those of COCO, see `coco.masks`. Raise DataError where there is
+    no mask.
     """
     if path is None and not any(cvat.CLASS_FOLDER in name.split('/') for name in archive.names):
         found = [name for name in archive.names if name.lower().endswith('.json')]
@@ -74,25 +76,27 @@ def exported_masks(archive: Archive, path: str | None, names: ToolNames) -> list
             raise DataError(f'{str(archive.path)!r} is of no tool that is read: needed is '
                             f"CVAT's {cvat.CLASS_FOLDER}/, or one .json of COCO; it has {given}")
         path, = found
-    found = coco.masks(archive, path, names) if path else cvat.masks(archive, names)
+    found = coco.masks(archive, path, names, crowds) if path else cvat.masks(archive, names)
     if not found:
         raise DataError(f'{str(archive.path)!r} holds no mask')
     return found
 
 
 def import_labels(data: FolderDataset, classes: LabelSet, source: Path, out: Path | None = None,
-                  replace: bool = False, partial: bool = False) -> Report:
+                  replace: bool = False, partial: bool = False, crowds: str = coco.CROWDS[0]
+                  ) -> Report:
     """
     Write the masks of an export, a zip, a folder or a JSON of COCO, as labels of `data`.
 
-    They go to `label/` or to a new folder `out`; see `import_masks`. Raise DataError for what is
-    no export of a tool that is read.
+    They go to `label/` or to a new folder `out`; see `import_masks` and `exported_masks`. Raise
+    DataError for what is no export of a tool that is read.
     """
     if out is not None and out.exists():
         raise DataError(f'{str(out)!r} exists already: remove it or choose another --out')
     is_json = source.suffix.lower() == '.json' and source.is_file()
     with Archive(source.parent if is_json else source) as archive:
-        masks = exported_masks(archive, source.name if is_json else None, ToolNames(classes))
+        masks = exported_masks(archive, source.name if is_json else None, ToolNames(classes),
+                               crowds)
         return import_masks(data, masks, out, replace, partial)
 
 
@@ -130,6 +134,9 @@ def add_arguments(parser):
     one.add_argument('--replace', action='store_true',
                      help='write over labels that a command of rgbx-seg has written')
     one.add_argument('--partial', action='store_true', help='let frames be without a mask')
+    one.add_argument('--crowds', choices=coco.CROWDS, default=coco.CROWDS[0],
+                     help='what becomes of what COCO marks as a crowd, as CVAT marks all that its '
+                          'brush has painted (default: %(default)s)')
 
 
 def _export(args):
@@ -144,7 +151,7 @@ def _export(args):
 def _import(args):
     data = FolderDataset(args.folder, args.split)
     report = import_labels(data, classes_of(data, args.model), args.source, args.out,
-                           args.replace, args.partial)
+                           args.replace, args.partial, args.crowds)
     print(report)
     return int(bool(report.problems))
 
