@@ -73,6 +73,8 @@ def test_the_version_is_that_of_the_package(command):
     (['predict', 'a', 'b', '--modle', 'c'], 'unrecognized arguments: --modle c'),
     (['evaluate', '--model', 'a'], 'required: --data'),
     (['train', 'recipe.yaml'], 'required: --data, --out'),
+    (['labels'], 'required: ACTION'),
+    (['labels', 'export', 'a'], 'required: -o/--out'),
     (['--verbose', 'models'], 'VERB'),
 ])
 def test_wrong_arguments_end_with_usage_and_2(arguments, message, command):
@@ -122,6 +124,12 @@ def places(tmp_path, write_frames, write_card):
     ('extract NONE --out OUT --min-change nan', '--min-change is nan, needed is a finite number'),
     ('extract NONE --out OUT --slop-ms -1', 'slop_ms'),
     ('extract NONE --out OUT --model nothing', "'nothing' is unknown"),
+    ('labels export NONE --out OUT', 'is not a folder'),
+    ('labels export DATA --out OUT', 'does not say what its classes are'),
+    ('labels export DATA --out OUT --model nothing', "'nothing' is unknown"),
+    ('labels import DATA NONE --out OUT --model CARD', 'No such file'),
+    ('labels import DATA DATA --out OUT --model CARD', 'is of no tool that is read'),
+    ('labels import DATA RGB --out OUT --model CARD', 'neither a folder nor a zip'),
     ('replay NONE --model CARD --device cpu', 'NONE'),
     ('replay DATA --model nothing', "'nothing' is unknown"),
 ])

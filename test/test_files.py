@@ -13,7 +13,9 @@ from rgbx_seg_ros.files import (
     check_outputs,
     JSON_FORMAT,
     MARK,
+    move_in,
     remove_parts,
+    staging,
     write_json,
     write_text,
 )
@@ -146,3 +148,27 @@ def test_two_outputs_have_two_names_unless_they_go_to_a_device(tmp_path):
     check_outputs([tmp_path / 'a', tmp_path / 'b', *[Path(os.devnull)] * 2])
     with pytest.raises(DataError, match="/a': it is named for two outputs"):
         check_outputs([tmp_path / 'a', tmp_path / '..' / tmp_path.name / 'a'])
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_staged_files_come_to_their_folder_together(is_there, tmp_path):
+    folder = tmp_path / 'label'
+    if is_there:
+        folder.mkdir()
+        (folder / 'a').write_text('old')
+        (folder / 'mine').write_text('kept')
+    with staging(folder) as part:
+        for name in 'ab':
+            (part / name).write_text('new')
+        assert (folder / 'a').exists() == is_there and part.name.startswith('.')
+        move_in(part, folder)
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    assert found == {'a': 'new', 'b': 'new', **({'mine': 'kept'} if is_there else {})}
+    assert os.listdir(tmp_path) == ['label']
+
+
+def test_what_was_staged_and_not_moved_vanishes(tmp_path):
+    with pytest.raises(KeyboardInterrupt), staging(tmp_path / 'label') as part:
+        (part / 'a').write_text('new')
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []

@@ -27,6 +27,7 @@ FOLDERS = [
     ('train', share_dir() / 'config' / 'train' / f'{MODEL}.yaml', '--data', DEMO, '--out'),
     ('label-boxes', DEMO, '--out'), ('label-rest', DEMO, '--model', MODEL, '--out'),
     ('make-bag', DEMO), ('extract', 'bag', '--out'), ('demo', '--out'),
+    ('labels', 'export', DEMO, '--model', MODEL, '--out'),
 ]
 READERS = {'models', 'doctor', 'top'}
 

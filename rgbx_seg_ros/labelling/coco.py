@@ -230,7 +230,7 @@ def _covered(segmentation, size):
 
 
 def _filled(polygons, size):
-    """Return the pixels inside of polygons, each a list of x, y, x, y, ..."""
+    """Return the pixels inside of polygons, each a list of x, y, x, y, ...; (H, W) bool."""
     if not polygons:
         raise ValueError('it has only a box; draw what it shows, or remove it')
     for polygon in polygons:
@@ -240,7 +240,7 @@ def _filled(polygons, size):
                 math.isfinite(value) and -reach <= value <= 2 * reach for value in polygon):
             raise ValueError('a polygon needs three points or more, in the frame or near it')
     tools = import_pycocotools()
-    return tools.decode(tools.merge(tools.frPyObjects(polygons, *size))) > 0
+    return _covered(tools.merge(tools.frPyObjects(polygons, *size)), size)
 
 
 def _run_lengths(text):

@@ -163,7 +163,7 @@ class _LabelMap:
         color = colors[counts.argmax()].astype(int)
         distance = [np.abs(color - other).sum() for _, other in self.labels]
         name, near = self.labels[int(np.argmin(distance))]
-        others = f', and {len(colors) - 1} more such colours' if len(colors) > 1 else ''
+        others = f' and {len(colors) - 1} more' if len(colors) > 1 else ''
         return (f'{where} has {counts.max()} pixels of the colour {tuple(color.tolist())!r}'
                 f'{others}, which {_LABEL_MAP} does not declare; the nearest one is {near!r}, '
                 f'{name!r}. If an editor has smoothed edges, paint without that (anti-aliasing); '

@@ -103,8 +103,8 @@ def import_masks(data: FolderDataset, masks: Sequence[ToolMask], out: Path | Non
             report.same += is_same
             if not is_same and not report.problems:
                 write_image(part / f'{name}.png', stored)
-                report.written += 1
         if not report.problems:
+            report.written = len(of_frame) - report.same
             move_in(part, folder)
     return report
 
