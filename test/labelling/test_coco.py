@@ -222,7 +222,8 @@ def test_without_pycocotools_polygons_tell_how_to_get_it(data, tmp_path, monkeyp
     [], None, 3, 'abc', [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, 'x']],
     [[0, 0, 1e9, 0, 5, 5]], [[0, 0, float('nan'), 0, 5, 5]], [3],
     {'size': [6, 8]}, {'size': [8, 6], 'counts': [48]}, {'size': [6, 8], 'counts': [47]},
-    {'size': [6, 8], 'counts': [10, -10, 48]}, {'size': [6, 8], 'counts': [1.5, 46.5]},
+    {'size': [6, 8], 'counts': [10 ** 15]}, {'size': [6, 8], 'counts': [10, -10, 48]},
+    {'size': [6, 8], 'counts': [1.5, 46.5]},
     {'size': [6, 8], 'counts': 'PPPPPPPPPPPPPPPPPPPPP'}, {'size': [6, 8], 'counts': '\xfc'},
     {'size': [6, 8], 'counts': 'o' * 9}, {'size': [6, 8], 'counts': 10 ** 9}], ids=str)
 def test_an_area_that_is_none_is_told_and_harmless(segmentation, data, tmp_path):

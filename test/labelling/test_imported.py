@@ -100,6 +100,13 @@ def test_a_label_that_differs_stays_unless_it_is_ours_and_replace_says_so(data):
     assert read_image(data.root / 'label' / 'b.png')[0, 0] == 2
 
 
+def test_a_label_of_ours_with_another_ending_is_not_joined_by_a_second_one(data):
+    (data.root / 'label').mkdir()
+    write_image(data.root / 'label' / 'b.tif', np.zeros(SIZE, np.uint8))
+    problem, = import_masks(data, three(), replace=True).problems
+    assert 'b.tif' in problem and 'is not named b.png' in problem
+
+
 @pytest.mark.parametrize('name', ['b.png', 'b.bmp'])
 def test_a_label_of_a_user_is_never_written_over(name, data):
     (data.root / 'label').mkdir()
