@@ -48,8 +48,8 @@ class Writer:
     def __init__(self, folder: Path, labels: Sequence[ToolLabel]):
         self._labels = labels
         for label in labels:
-            if label.name != label.name.strip() or label.name[:1] in ('', '#') or (
-                    set(label.name) & {':', '\n'}):
+            if label.name.strip().splitlines() != [label.name] or (
+                    ':' in label.name or label.name.startswith('#')):
                 raise DataError(f'the class {label.name!r} cannot stand in {_LABEL_MAP}: allowed '
                                 'is a name without : and line breaks that does not begin with # '
                                 'or a space; rename it')

@@ -251,7 +251,7 @@ def test_a_mask_that_is_none_is_named(content, message, data, exported, tmp_path
     assert OF_CVAT[0] in problem and message in problem
 
 
-@pytest.mark.parametrize('name', ['a:b', '#a', ' a', 'a\nb'])
+@pytest.mark.parametrize('name', ['a:b', '#a', ' a', 'a\nb', 'a\x85b', ''])
 def test_a_name_that_labelmap_cannot_hold_is_told_before_anything_is_written(name, tmp_path):
     labels = classes((name, (1, 2, 3)))
     data = write_folder(tmp_path / 'data', labels)
