@@ -28,7 +28,7 @@ COMMANDS = {
     'make-bag': ('bags.make_bag', 'turn a folder of frames into a rosbag2'),
     'extract': ('extraction.extract', 'take pairs of frames out of bags, as a data set to label'),
     'labels': ('labelling.labels', 'take frames and masks to labelling tools, and back'),
-    'replay': ('replay.replay', 'segment a rosbag2 offline, without ROS'),
+    'replay': ('replay.command', 'segment a rosbag2 offline, without ROS'),
     'golden': ('inference.golden', 'freeze what a model makes of a pair, for self-tests'),
     'calibrate': ('registration.calibrate', 'find how X lies on RGB, from pairs of frames'),
     'benchmark': ('benchmark.benchmark',

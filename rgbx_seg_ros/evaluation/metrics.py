@@ -63,20 +63,19 @@ class ConfusionMatrix:
 
     def iou(self) -> np.ndarray:
         """Return the intersection over union of each class; NaN for one that never occurs."""
-        hits = self.counts.diagonal()
-        return _ratio(hits, self.labelled + self.predicted - hits)
+        return self.columns()['iou']
 
     def recall(self) -> np.ndarray:
         """Return the share of each class's pixels that the mask has right; NaN for none."""
-        return _ratio(self.counts.diagonal(), self.labelled)
+        return self.columns()['recall']
 
     def precision(self) -> np.ndarray:
         """Return the share of each class's predictions that are right; NaN for none."""
-        return _ratio(self.counts.diagonal(), self.predicted)
+        return self.columns()['precision']
 
     def f1(self) -> np.ndarray:
         """Return the harmonic mean of precision and recall; NaN for a class that never occurs."""
-        return _ratio(2 * self.counts.diagonal(), self.labelled + self.predicted)
+        return self.columns()['f1']
 
     def mean_iou(self) -> float:
         """Return the mean of the classes' IoU, those that never occur left out."""
@@ -92,8 +91,7 @@ class ConfusionMatrix:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the scores of each class by name, (K,) each."""
-        return {'iou': self.iou(), 'recall': self.recall(), 'precision': self.precision(),
-                'f1': self.f1()}
+        return class_scores(self.counts.diagonal(), self.labelled, self.predicted)
 
     def table(self, names) -> str:
         """Return a table of the scores in percent, a row for each of the class names `names`."""
@@ -212,6 +210,17 @@ class Tally:
     def columns(self) -> dict[str, np.ndarray]:
         """Return the scores of each class by name, (K,) each."""
         return {**self.matrix.columns(), 'boundary': self.boundary.scores()}
+
+
+def class_scores(hits: np.ndarray, labelled: np.ndarray,
+                 predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """
+    Return the scores of each class by name, (K,) each.
+
+    Given are its pixels that are right, those with it in the label and in the mask, (K,) each.
+    """
+    return {'iou': _ratio(hits, labelled + predicted - hits), 'recall': _ratio(hits, labelled),
+            'precision': _ratio(hits, predicted), 'f1': _ratio(2 * hits, labelled + predicted)}
 
 
 def mean(scores: np.ndarray, absent: float = math.nan) -> float:

@@ -26,7 +26,7 @@ class Flicker:
     def __init__(self):
         self._last = None
         self._flips = self._still = self._pixels = 0
-        self._still_pixel_s = 0.0
+        self._still_pixel_ns = 0
 
     def add(self, time_ns: int, rgb: np.ndarray, x: np.ndarray, limits: tuple[float, float],
             mask: np.ndarray) -> None:
@@ -51,15 +51,25 @@ class Flicker:
         count = int(still.sum())
         self._pixels += still.size
         self._still += count
-        self._still_pixel_s += count * gap_ns / 1e9
+        self._still_pixel_ns += count * gap_ns
         self._flips += int(((mask != last[3]) & still).sum())
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Flips, still pixels, all pixels, and still pixels times ns, to be added up."""
+        return self._flips, self._still, self._pixels, self._still_pixel_ns
 
     @property
     def per_s(self) -> float:
         """Share of the still pixels whose class flips, per second; NaN without any."""
-        return self._flips / self._still_pixel_s if self._still_pixel_s else math.nan
+        return flips_per_s(self._flips, self._still_pixel_ns)
 
     @property
     def still_share(self) -> float:
         """Share of the pixels that are still; NaN without two frames that follow each other."""
         return self._still / self._pixels if self._pixels else math.nan
+
+
+def flips_per_s(flips: int, still_pixel_ns: int) -> float:
+    """Return the share of the still pixels whose class flips, per second; NaN without any."""
+    return flips / (still_pixel_ns / 1e9) if still_pixel_ns else math.nan

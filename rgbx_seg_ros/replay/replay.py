@@ -1,19 +1,19 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-`rgbx-seg replay`: segment a rosbag2 offline, without ROS.
+A rosbag2 segmented offline, without ROS.
 
 Decoding, registration and segmentation are those of the node with the same parameters, but nothing
 is superseded: every pair gets its mask. Frames are not collected, so memory does not grow with the
 bag.
 """
 
+from collections.abc import Callable, Iterable
 import math
 from pathlib import Path
-import warnings
 
+import cv2
 import numpy as np
-from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags.storage import (
     bag_path,
     BagReader,
@@ -21,16 +21,13 @@ from rgbx_seg_ros.bags.storage import (
     Image,
     LABEL_TOPIC,
     RGB_TOPIC,
-    STORAGES,
     String,
     X_TOPIC,
 )
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError
 from rgbx_seg_ros.evaluation.frame_scores import FrameScore, mean_confidence, unlabeled_share
-from rgbx_seg_ros.evaluation.gate import Gate
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
-from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference import offline
@@ -46,7 +43,7 @@ from rgbx_seg_ros.replay.pairs import (
     PairFinder,
     pairing_settings,
 )
-from rgbx_seg_ros.replay.report import made_by, Report, write_page
+from rgbx_seg_ros.replay.report import Report, Sums, write_page
 from rgbx_seg_ros.replay.scorer import Masked, Scorer
 from tqdm import tqdm
 
@@ -82,6 +79,7 @@ class _Replay:
         self.scorer = Scorer(segmenter.labels.names, gallery)
         self.flicker = Flicker()
         self.pairs = 0
+        self.brightness: list[float] = []
         self.offset_ms, self.inference_ms = Window(100_000), Window(100_000)
 
     def take(self, kind, message, now_ns):
@@ -121,6 +119,7 @@ class _Replay:
                 continue
             rgb, result, _ = done
             self.pairs += 1
+            self.brightness.append(sum(cv2.mean(rgb)) / 3 / 255)
             self.offset_ms.add(pair.offset_ns / 1e6)
             self._write(pair.rgb.message.header, result)
             self._score(pair, rgb, result)
@@ -156,10 +155,16 @@ class _Replay:
             self.finder.refuse('label', error, 'malformed')
 
 
+def progress_bar(messages: Iterable, total: int) -> Iterable:
+    """Return the messages, of which a bar on a terminal tells how many have come."""
+    return tqdm(messages, total=total, unit='message', leave=False, disable=None)
+
+
 def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
            x_topic: str = X_TOPIC, label_topic: str | None = None, slop_ms: float | None = None,
            x_offset_ms: float | None = None, storage: str = 'mcap', page: Path | None = None,
-           parameters: Parameters = DEFAULTS) -> Report:
+           parameters: Parameters = DEFAULTS,
+           progress: Callable[[Iterable, int], Iterable] = progress_bar) -> Report:
     """
     Segment every pair of frames in `bag` and write the masks to the new bag `out`.
 
@@ -175,7 +180,7 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     read or written, or that hold no pair.
     """
     bag = bag_path(bag)
-    out = _masks_path(bag) if out is None else Path(out)
+    out = masks_path(bag) if out is None else Path(out)
     settings = pairing_settings(parameters.slop_ms if slop_ms is None else slop_ms,
                                 parameters.x_offset_ms if x_offset_ms is None else x_offset_ms)
     with BagReader(bag) as reader:
@@ -194,9 +199,8 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
                                        'mean IoU' if labelled else 'mean confidence')
             run = _Replay(segmenter, parameters, settings, infos, writer, gallery, labelled)
             wanted = {*kinds, *info_topics.values()}
-            for topic, now_ns, message in tqdm(
-                    reader.messages(wanted), total=sum(map(reader.counts.get, wanted)),
-                    unit='message', leave=False, disable=None):
+            for topic, now_ns, message in progress(
+                    reader.messages(wanted), sum(map(reader.counts.get, wanted))):
                 if topic in kinds:
                     run.take(kinds[topic], message, now_ns)
                 for modality in (name for name, one in info_topics.items() if one == topic):
@@ -211,71 +215,19 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
         inference_ms=_summary(run.inference_ms), drift=run.rig.drift, scored=run.scorer.scored,
         scores=run.scorer.scores(), frames=run.scorer.frames,
         flicker_per_s=run.flicker.per_s, still_share=run.flicker.still_share,
-        table=run.scorer.matrix.table(segmenter.labels.names))
+        table=run.scorer.matrix.table(segmenter.labels.names),
+        sums=Sums(run.scorer.matrix.counts.tolist(), run.offset_ms.values(), run.brightness,
+                  *run.flicker.counts))
     if page:
         write_page(page, report, run.scorer.part, run.inference_ms.values(), segmenter, gallery)
     return report
 
 
-def _masks_path(bag):
+def masks_path(bag: Path) -> Path:
+    """Return where the masks of a bag go by themselves: beside it."""
     bag = bag.resolve()
     return bag.with_name(f'{bag.stem if bag.is_file() else bag.name}_masks')
 
 
 def _summary(window):
     return {name: window.percentile(share) for name, share in _PERCENTILES.items()}
-
-
-def add_arguments(parser):
-    """Declare the command's arguments."""
-    parser.add_argument('bag', type=Path, help='folder of the bag, or an .mcap or .db3 file')
-    offline.add_arguments(parser)
-    parser.add_argument('-o', '--out', type=Path, metavar='BAG',
-                        help='new bag for the masks (default: name of the bag with _masks)')
-    parser.add_argument('--rgb-topic', default=RGB_TOPIC, metavar='TOPIC',
-                        help=f'colour frames, raw or /compressed (default: {RGB_TOPIC})')
-    parser.add_argument('--x-topic', default=X_TOPIC, metavar='TOPIC',
-                        help=f'second modality, raw or /compressed (default: {X_TOPIC})')
-    parser.add_argument('--label-topic', metavar='TOPIC',
-                        help='class ids under the stamp of the colour frame, to score the masks '
-                             f'(default: {LABEL_TOPIC} where the bag has it)')
-    parser.add_argument('--slop-ms', type=float, metavar='MS',
-                        help='longest time between the frames of a pair (default: 50)')
-    parser.add_argument('--x-offset-ms', type=float, metavar='MS',
-                        help='added to the stamps of X before they are compared (default: 0)')
-    parser.add_argument('--storage', choices=STORAGES, default='mcap',
-                        help='kind of file of the new bag (default: mcap)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
-    parser.add_argument('--report', type=Path, metavar='FILE.html',
-                        help='page with scores, times, and the worst and best frames')
-    Gate.add_arguments(parser)
-
-
-def main(args):
-    """Run the command; return 3 where the result is not as required."""
-    bag = bag_path(args.bag)
-    check_outputs((args.json, args.report, args.junit),
-                  [*(bag.iterdir() if bag.is_dir() else [bag]),
-                   *filter(None, [args.baseline])])
-    gate = Gate.given(args, 'replay')
-    out = _masks_path(bag) if args.out is None else args.out
-    parameters, remark, _ = offline.given(args, USED)
-    if remark:
-        warnings.warn(remark, stacklevel=2)
-    if parameters.tune_allocator:
-        keep_freed_memory()
-    BagWriter(out, args.storage)  # a path that cannot be one is no fault of the bag
-    segmenter = Segmenter.from_parameters(parameters)
-    gate.check(segmenter.labels.names)
-    try:
-        report = replay(bag, segmenter, out, args.rgb_topic, args.x_topic, args.label_topic,
-                        args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters)
-    except DataError as error:
-        if not gate:
-            raise
-        return gate.crashed(error)
-    print(report)
-    facts = report.facts()
-    if args.json:
-        write_json(args.json, {**facts, 'made_by': made_by(report, segmenter)})
-    return gate.judge(facts)

@@ -17,6 +17,25 @@ from rgbx_seg_ros.tables import aligned
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What else is counted of a bag, so that several can be told of as one."""
+
+    confusion: list[list[int]]
+    """Pixels by label and class in the mask, as `metrics.ConfusionMatrix` counts them."""
+    offset_ms: list[float]
+    """Stamp of X minus that of RGB, of the newest 100000 pairs."""
+    brightness: list[float]
+    """Mean of the colour frame of each pair, 0..1."""
+    flips: int
+    """Still pixels whose class flips, as `flicker` has it, out of the `still` ones."""
+    still: int
+    pixels: int
+    """Pixels of all frames that follow another one."""
+    still_pixel_ns: int
+    """The still pixels, each times the time from its frame to the next one."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a replay has read, made and measured."""
 
@@ -58,11 +77,12 @@ class Report:
     """Share of the pixels that are still."""
     table: str
     """The scores as a table, in percent."""
+    sums: Sums
 
     def facts(self) -> dict:
         """Return what goes into a JSON file."""
         facts = asdict(self)
-        del facts['table']
+        del facts['table'], facts['sums']
         return without_nan({**facts, **without_labels(self.frames),
                             'frames': [frame._asdict() for frame in self.frames]})
 

@@ -110,7 +110,7 @@ def test_a_replay_tells_it_and_can_be_held_by_it(tmp_path, tiny_card, command, m
     assert report.flicker_per_s == pytest.approx(1 / 3 / 0.1) and report.still_share == 1
     told = ' '.join(str(report).split())
     assert 'flicker 3.33 of the pixels per second' in told and 'unlabeled 0.0 % of' in told
-    monkeypatch.setattr('rgbx_seg_ros.replay.replay.Segmenter.from_parameters',
+    monkeypatch.setattr('rgbx_seg_ros.replay.command.Segmenter.from_parameters',
                         lambda parameters: segmenter)
     facts = tmp_path / 'facts.json'
     code, _, err = command('replay', bag, '--model', tiny_card, '-o', tmp_path / 'out', '--json',

@@ -294,7 +294,7 @@ rgbx_seg:
 def test_freed_memory_is_kept_unless_the_file_says_otherwise(
         tmp_path, tiny_card, command, write_frames, monkeypatch, verb):
     kept, file = [], tmp_path / 'rig.yaml'
-    module = {'replay': 'replay.replay', 'evaluate': 'evaluation.evaluate'}[verb]
+    module = {'replay': 'replay.command', 'evaluate': 'evaluation.evaluate'}[verb]
     monkeypatch.setattr(f'rgbx_seg_ros.{module}.keep_freed_memory', lambda: kept.append(verb))
     source = ([write_bag(tmp_path / 'bag'), '-o', tmp_path / 'out'] if verb == 'replay'
               else ['--data', write_frames(tmp_path / 'data', 1)])
