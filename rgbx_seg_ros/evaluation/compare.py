@@ -24,6 +24,7 @@ from rgbx_seg_ros.evaluation.results import (
     metric_of,
     metrics,
     read_result,
+    units,
 )
 from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.tables import figures, wrapped
@@ -37,6 +38,8 @@ _SEED = 0
 _AT_ONCE = 1 << 21  # frames times draws in memory
 _FILE_SCORES = ('found', 'pair_rate', 'drops', 'flicker_per_s', 'latency_p50_ms', 'latency_p95_ms')
 """What does not come from the pixels of frames, and is that of each whole file."""
+_BAG_SCORES = ('miou', 'unlabeled_share', 'pair_rate')
+"""What is told of each bag of a fleet."""
 
 
 class Change(NamedTuple):
@@ -72,6 +75,8 @@ class Comparison:
     counts: tuple[int, int]
     """Frames of each."""
     changes: list[Change]
+    unit: str = 'frames'
+    """What is drawn: frames, or of fleets bags."""
 
     def heading(self) -> str:
         """Say what is compared."""
@@ -80,9 +85,9 @@ class Comparison:
     def basis(self) -> str:
         """Say on which frames."""
         if {self.frames} == {*self.counts}:
-            return f'{self.frames} frames, the same in both'
-        return (f'{self.frames} frames that both have, of {self.counts[0]} and {self.counts[1]}; '
-                'what has no interval is of all of each')
+            return f'{self.frames} {self.unit}, the same in both'
+        return (f'{self.frames} {self.unit} that both have, of {self.counts[0]} and '
+                f'{self.counts[1]}; what has no interval is of all of each')
 
     def __str__(self):
         rows = [('metric', 'old', 'new', 'change ', f'{SURE} % interval')]
@@ -112,14 +117,17 @@ def compare(old_path: Path, old: dict, new_path: Path, new: dict) -> Comparison:
     Raise DataError where they are not of the same data.
     """
     check_same_setting(old_path, old, new)
-    theirs, ours = ({frame['name']: frame for frame in one['frames']} for one in (old, new))
+    unit = 'bags' if 'bags' in old else 'frames'
+    theirs, ours = ({one['name']: one for one in units(facts)} for facts in (old, new))
     names = [name for name in theirs if name in ours]
     if not names:
         raise DataError(f'{str(old_path)!r} and {str(new_path)!r} are of other data: they have no '
-                        'frame in common, take results of the same')
+                        f'{unit[:-1]} in common, take results of the same')
     pairs = [(theirs[name], ours[name]) for name in names]
-    changes = [*_of_labels(old, pairs), *_without_labels(pairs), *_of_files(old, new)]
-    return Comparison(str(old_path), str(new_path), len(names), (len(theirs), len(ours)), changes)
+    changes = [*_of_labels(old, pairs), *_without_labels(pairs), *_of_files(old, new),
+               *_of_bags(old, new)]
+    return Comparison(str(old_path), str(new_path), len(names), (len(theirs), len(ours)), changes,
+                      unit)
 
 
 def _of_labels(facts, pairs) -> Iterator[Change]:
@@ -161,7 +169,9 @@ def _without_labels(pairs) -> Iterator[Change]:
     for name, key in (('unlabeled_share', 'unlabeled'), ('mean_confidence', 'confidence')):
         values = np.array([[frame[key] for frame in frames]
                            for frames in zip(*pairs, strict=True)], np.float64)
-        weighted = np.stack([values, np.ones_like(values)], axis=-1)
+        weights = np.array([[frame.get('pairs', 1) for frame in frames]
+                            for frames in zip(*pairs, strict=True)], np.float64)
+        weighted = np.stack([values * weights, weights], axis=-1)
         [change] = _changes(weighted, lambda sums: sums[..., :1] / sums[..., 1:])
         if change != (None,) * 4:
             yield Change(name, *change)
@@ -173,6 +183,27 @@ def _of_files(old, new) -> Iterator[Change]:
     for name in theirs:
         if name in ours and name.startswith(_FILE_SCORES) and (theirs[name] or ours[name]):
             yield Change(name, theirs[name], ours[name], None, None)
+
+
+def _of_bags(old, new) -> Iterator[Change]:
+    """Yield the changes of day and night, and of each bag that two fleets have."""
+    theirs, ours = (_grouped(facts) for facts in (old, new))
+    for group in theirs:
+        if group in ours:
+            for name in _BAG_SCORES:
+                values = theirs[group].get(name), ours[group].get(name)
+                if values != (None, None):
+                    yield Change(f'{group}/{name}', *values, None, None)
+
+
+def _grouped(facts):
+    """Return the figures of day and night and then of each bag of a fleet, by name."""
+    if 'bags' not in facts:
+        return {}
+    whole = metrics(facts)
+    lights = {light: {name: whole.get(f'{light}/{name}') for name in _BAG_SCORES}
+              for light in facts['totals']['parts']}
+    return {**lights, **{bag['name']: metrics(bag) for bag in facts['bags']}}
 
 
 def _changes(counts, score):
@@ -217,7 +248,8 @@ def write_plot(path: Path, comparisons: Iterable[Comparison]) -> None:
                 for end in (change.difference, change.low, change.high) if end is not None]
         sections.append((one, 1.05 * max(ends, default=0) or 1.0))
     write_page(path, 'compare.html.j2', {'shown': shown}, sections=sections, sure=SURE,
-               draws=DRAWS, is_share=lambda change: metric_of(change.metric).share)
+               draws=DRAWS, unit=sections[0][0].unit,
+               is_share=lambda change: metric_of(change.metric).share)
 
 
 def add_arguments(parser):
@@ -240,6 +272,7 @@ def main(args):
     comparisons = [compare(first, facts[0], path, one)
                    for path, one in zip(others, facts[1:], strict=True)]
     print('\n\n'.join(map(str, comparisons)))
-    print(f'\nshares in percent; * the interval, of {DRAWS} draws of the frames, leaves out 0')
+    print(f'\nshares in percent; * the interval, of {DRAWS} draws of the {comparisons[0].unit}, '
+          'leaves out 0')
     if args.plot:
         write_plot(args.plot, comparisons)

@@ -74,6 +74,18 @@ class Requirement(NamedTuple):
         return f'{self.metric} {has}, required is {self.sign}{self.bound:.6g}{origin}'
 
 
+class Case(NamedTuple):
+    """A requirement and what became of it."""
+
+    requirement: Requirement
+    text: str
+    """What the value is, or why there is none."""
+    outcome: str = ''
+    """As JUnit names it: failure, error or skipped; empty where it is met."""
+    bag: str = ''
+    """Of which bag of a fleet; empty for all together."""
+
+
 class Gate:
     """
     What a result of `verb` must reach: `requirements`, and those that `baseline` makes.
@@ -96,7 +108,7 @@ class Gate:
             if verb_of(self._baseline) != verb:
                 raise DataError(f'{str(baseline)!r} is of {verb_of(self._baseline)}, and a '
                                 f'baseline of {verb} must be too')
-            self.requirements += self._held(tolerance)
+            self.requirements += self._held(self._baseline, tolerance)
 
     @staticmethod
     def add_arguments(parser) -> None:
@@ -137,8 +149,8 @@ class Gate:
             raise ParameterError(f'requirement {str(one)!r} has the bound {one.bound:g}, but '
                                  f'{one.metric} is a share: allowed is 0 to 1')
 
-    def _held(self, tolerance):
-        for name, value in metrics(self._baseline).items():
+    def _held(self, facts, tolerance):
+        for name, value in metrics(facts).items():
             sign = metric_of(name).held
             if sign and value is not None:
                 bound = value - tolerance if sign == '>=' else value + tolerance
@@ -175,42 +187,109 @@ class Gate:
         """
         self.check_data(facts)
         values = metrics(facts)
-        told = [one.told(values.get(one.metric)) for one in self.requirements]
-        failed = [not one.is_met(values.get(one.metric)) for one in self.requirements]
-        for text in (text for text, fails in zip(told, failed, strict=True) if fails):
-            print(f'rgbx-seg: failed: {text}', file=sys.stderr)
-        self._write_junit([('failure', text) if fails else None
-                           for text, fails in zip(told, failed, strict=True)])
-        if self.requirements and not any(failed):
-            print(f'all of {len(failed)} requirements are met')
-        return FAILED if any(failed) else 0
+        return self._close([self._case(one, values.get(one.metric)) for one in self.requirements])
 
     def crashed(self, error: RgbxSegError) -> int:
         """Tell that there is no result because of `error`: nothing is met. Return `FAILED`."""
         print(f'rgbx-seg: failed: {error}', file=sys.stderr)
         for one in self.requirements:
             print(f'rgbx-seg: failed: {one.told(None)}', file=sys.stderr)
-        self._write_junit([('error', str(error))] * len(self.requirements))
+        self._write_junit([Case(one, str(error), 'error') for one in self.requirements])
         return FAILED
 
-    def _write_junit(self, outcomes):
-        """Write a test case for each requirement; `outcomes` are None or (kind, message)."""
+    def _case(self, one, value, bag=''):
+        return Case(one, one.told(value), '' if one.is_met(value) else 'failure', bag)
+
+    def _close(self, cases):
+        """Tell of what has failed, and write the JUnit file; return the exit code."""
+        failed = [one for one in cases if one.outcome == 'failure']
+        for one in failed:
+            print(f'rgbx-seg: failed: {one.bag}{": " * bool(one.bag)}{one.text}', file=sys.stderr)
+        self._write_junit(cases)
+        if any(one.outcome in ('failure', 'error') for one in cases):
+            return FAILED
+        if cases:
+            print(f'all of {sum(not one.outcome for one in cases)} requirements are met')
+        return 0
+
+    def _write_junit(self, cases):
         if self._junit is None:
             return
-        counts = {f'{kind}s': str(sum(one is not None and one[0] == kind for one in outcomes))
-                  for kind in ('failure', 'error')}
+        counts = {name: str(sum(one.outcome == kind for one in cases)) for name, kind in (
+            ('failures', 'failure'), ('errors', 'error'), ('skipped', 'skipped'))}
         root = ElementTree.Element('testsuites')
         root.append(ElementTree.Comment(f' {MARK} '))
         suite = ElementTree.SubElement(root, 'testsuite', name=f'rgbx-seg {self._verb}',
-                                       tests=str(len(outcomes)), **counts)
-        for one, outcome in zip(self.requirements, outcomes, strict=True):
-            case = ElementTree.SubElement(suite, 'testcase', name=_xml_text(str(one)),
-                                          classname=f'rgbx-seg.{self._verb}')
-            if outcome:
-                ElementTree.SubElement(case, outcome[0], message=_xml_text(outcome[1]))
+                                       tests=str(len(cases)), **counts)
+        for one in cases:
+            group = '.'.join(filter(None, ('rgbx-seg', self._verb, one.bag)))
+            case = ElementTree.SubElement(suite, 'testcase', name=_xml_text(str(one.requirement)),
+                                          classname=group)
+            if one.outcome:
+                ElementTree.SubElement(case, one.outcome, message=_xml_text(one.text))
         ElementTree.indent(root)
         write_text(self._junit, '<?xml version="1.0" encoding="UTF-8"?>\n'
                    f'{ElementTree.tostring(root, encoding="unicode")}\n')
+
+
+class FleetGate(Gate):
+    """
+    The same for the bags of a fleet: all together must reach it, and each by itself.
+
+    A bag without a value, as of a class that it does not show, is passed over; one that could not
+    be replayed has failed.
+    """
+
+    def __init__(self, verb: str, requirements: Iterable[Requirement] = (),
+                 baseline: Path | None = None, tolerance: float = TOLERANCE,
+                 junit: Path | None = None):
+        super().__init__(verb, requirements, baseline, tolerance, junit)
+        self._of_all = list(self.requirements[:len(self._given)])
+        if self._baseline and 'bags' not in self._baseline:
+            raise DataError(f'{str(baseline)!r} is of one bag, and a baseline of a fleet must be '
+                            f'of one: take the results.json of an older run')
+        self._of_bag = {bag['name']: [*self._of_all, *self._held(bag, tolerance)]
+                        for bag in (self._baseline or {}).get('bags', ())}
+
+    def check_data(self, facts: dict) -> None:
+        """Raise DataError unless the bags are those of the baseline, with as many messages."""
+        if not self._baseline:
+            return
+        old, new = self._baseline, facts
+        names, theirs = ({bag['name'] for bag in (*one['bags'], *one['failed'])}
+                         for one in (new, old))
+        if names != theirs:
+            odd = sorted(names ^ theirs)
+            raise DataError(f'{str(self._path)!r} is of other data: {", ".join(odd)} '
+                            f'{"are" if len(odd) > 1 else "is"} in one of both alone')
+        if old['bags'] and new['bags']:
+            check_same_setting(self._path, old, new)
+        before = {bag['name']: bag['messages'] for bag in old['bags']}
+        for bag in new['bags']:
+            if before.get(bag['name'], bag['messages']) != bag['messages']:
+                raise DataError(
+                    f'{str(self._path)!r} has the messages {before[bag["name"]]!r} of '
+                    f'{bag["name"]}, here are {bag["messages"]!r}: take results of the same')
+
+    def judge(self, facts: dict) -> int:
+        """
+        Tell on stderr what the facts of a fleet do not meet, and write the JUnit file.
+
+        Return the exit code: 0 or `FAILED`.
+        """
+        self.check_data(facts)
+        values = metrics(facts)
+        cases = [self._case(one, values.get(one.metric)) for one in self.requirements]
+        for bag in facts['bags']:
+            values = metrics(bag)
+            for one in self._of_bag.get(bag['name'], self._of_all):
+                value, is_held = values.get(one.metric), bool(one.origin)
+                cases.append(Case(one, one.told(None), 'skipped', bag['name'])
+                             if value is None and not is_held
+                             else self._case(one, value, bag['name']))
+        cases += [Case(one, bag['reason'], 'error', bag['name']) for bag in facts['failed']
+                  for one in self._of_bag.get(bag['name'], self._of_all) or self.requirements]
+        return self._close(cases)
 
 
 def _xml_text(text):

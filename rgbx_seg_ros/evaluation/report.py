@@ -151,14 +151,19 @@ def write_report(path: Path, title: str, facts: dict, labels: LabelSet, gallery:
     """
     confusion = np.array(facts.get('confusion', np.zeros((len(labels), len(labels) + 1))))
     write_page(
-        path, 'report.html.j2', {'percent': _percent, 'uri': _data_uri}, title=title, facts=facts,
+        path, 'report.html.j2', {'percent': percent, 'uri': _data_uri}, title=title, facts=facts,
         labels=labels, gallery=gallery, notes=notes or {},
         parts={'all': facts, **facts['parts']} if 'parts' in facts else {},
-        confusion=_confusion(confusion, labels.names), with_numbers=len(labels) <= _MOST_NUMBERS,
-        latency=_histogram(latencies_ms), reliability=_reliability(facts.get('reliability', ())))
+        confusion=confusion_rows(confusion, labels.names), with_numbers=with_numbers(labels),
+        latency=histogram(latencies_ms), reliability=_reliability(facts.get('reliability', ())))
 
 
-def _confusion(counts, names):
+def with_numbers(labels: LabelSet) -> bool:
+    """Return whether there is room for numbers in the cells of a confusion matrix."""
+    return len(labels) <= _MOST_NUMBERS
+
+
+def confusion_rows(counts: np.ndarray, names):
     """Return columns and rows of the matrix: names, and (name, [(share, pixels, right?)])."""
     columns = [*names, 'unlabeled'] if counts[:, -1].any() else names
     totals = np.maximum(counts.sum(1, keepdims=True), 1)
@@ -169,7 +174,7 @@ def _confusion(counts, names):
     return columns, rows
 
 
-def _histogram(values):
+def histogram(values: list[float]) -> dict:
     """Return how often values in ms occur, those above the 99th percentile in one bar."""
     if not values:
         return {}
@@ -199,7 +204,7 @@ def _reliability(rows):
             for i, row in enumerate(rows) if row['pixels']]
 
 
-def _percent(share):
+def percent(share: float | None) -> str:
     """Return a share in percent, a dash for None."""
     return '–' if share is None else f'{100 * share:.1f}'
 

@@ -70,7 +70,9 @@ METRICS = {
 """The figures by name, without class and part."""
 
 _SCORES = ('iou', 'recall', 'precision', 'f1', 'boundary')
-_LATENCIES = {'latency_p50_ms': 50, 'latency_p95_ms': 95, 'latency_p99_ms': 99}
+LATENCIES = {'latency_p50_ms': 50, 'latency_p95_ms': 95, 'latency_p99_ms': 99}
+"""Percentiles of the times of frames, by metric."""
+
 _DIFFERENT = {'dataset': 'data set', 'split': 'split', 'protocol': 'protocol'}
 
 
@@ -84,7 +86,7 @@ def read_result(path: Path) -> dict:
         facts = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise DataError(f'{str(path)!r} is no JSON file: {error}') from error
-    kinds = {'bag', 'dataset'} & facts.keys() if isinstance(facts, dict) else ()
+    kinds = {'bag', 'bags', 'dataset'} & facts.keys() if isinstance(facts, dict) else ()
     if not kinds or 'format' not in facts:
         raise DataError(f'{str(path)!r} is no result: needed is what rgbx-seg evaluate or replay '
                         'writes with --json')
@@ -93,7 +95,9 @@ def read_result(path: Path) -> dict:
                         f'{JSON_FORMAT}: make it again with this version')
     try:
         metrics(facts)
-        complete = bool(facts['frames']) and all('pixels' in frame for frame in facts['frames'])
+        if 'bags' in facts and not facts['bags']:
+            raise DataError(f'{str(path)!r} holds no bag: none of its fleet is done')
+        complete = bool(units(facts)) and all('pixels' in unit for unit in units(facts))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f'{str(path)!r} lacks figures of {verb_of(facts)}, or has others in their '
                         f'place, at {error}: make it again with this version') from error
@@ -105,18 +109,37 @@ def read_result(path: Path) -> dict:
 
 def verb_of(facts: dict) -> str:
     """Return the verb that a result is of."""
-    return 'replay' if 'bag' in facts else 'evaluate'
+    return 'replay' if {'bag', 'bags'} & facts.keys() else 'evaluate'
+
+
+def units(facts: dict) -> list[dict]:
+    """
+    Return what of a result is told one by one, its frames, and of a fleet its bags.
+
+    A bag looks like a frame, but counts as many as its `pairs`.
+    """
+    if 'bags' not in facts:
+        return facts['frames']
+    return [{'name': bag['name'], 'pixels': bag['pixels'], 'pairs': bag['pairs'],
+             'unlabeled': bag['unlabeled_share'], 'confidence': bag['mean_confidence']}
+            for bag in facts['bags']]
 
 
 def classes_of(facts: dict) -> list[str]:
     """Return the names of the classes of a result; none of a bag without labels."""
-    scores = facts['scores'] if 'bag' in facts else facts
+    facts = facts.get('totals', facts)
+    scores = facts['scores'] if 'scores' in facts else facts
     return list(scores['classes']) if scores else []
 
 
 def metrics(facts: dict) -> dict[str, float | None]:
-    """Return the figures of a result by their full names, None where there is no value."""
-    if 'bag' in facts:
+    """
+    Return the figures of a result by their full names, None where there is no value.
+
+    Those of a fleet are of all its bags together.
+    """
+    facts = facts.get('totals', facts)
+    if 'messages' in facts:
         drops = facts['drops']
         messages = facts['messages']['rgb']
         found = {
@@ -134,8 +157,9 @@ def metrics(facts: dict) -> dict[str, float | None]:
             **_of_part(its_facts), 'pairs': its_facts['pairs'],
             'labelled': its_facts['labelled']}.items()})
     times = [frame['ms'] for frame in facts.get('frames', ())]
-    found.update({name: float(np.percentile(times, share)) if times else None
-                  for name, share in _LATENCIES.items()})
+    known = facts.get('latency_ms', {})  # where the frames are not told
+    found.update({name: float(np.percentile(times, share)) if times else known.get(f'p{share}')
+                  for name, share in LATENCIES.items()})
     found.update({name: facts.get(name) for name in ('unlabeled_share', 'mean_confidence')})
     return found
 
@@ -197,6 +221,9 @@ def check_same_setting(path: Path, old: dict, new: dict, same: Iterable[str] = (
         if theirs != ours:
             raise DataError(f'{str(path)!r} has the {words} {theirs!r}, the other {ours!r}: take '
                             'results of the same')
+    theirs, ours = ('many bags' if 'bags' in facts else 'one' for facts in (old, new))
+    if theirs != ours:
+        raise DataError(f'{str(path)!r} is of {theirs}, the other of {ours}: take two of a kind')
     theirs, ours = classes_of(old), classes_of(new)
     if theirs != ours:
         raise DataError(f'{str(path)!r} has the classes {", ".join(theirs) or "of no label"}, the '

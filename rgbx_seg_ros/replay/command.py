@@ -14,21 +14,28 @@ from rgbx_seg_ros.bags.storage import (
     STORAGES,
     X_TOPIC,
 )
-from rgbx_seg_ros.errors import DataError
-from rgbx_seg_ros.evaluation.gate import Gate
+from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.evaluation.gate import FleetGate, Gate
+from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.replay.fleet import Fleet, replay_fleet
+from rgbx_seg_ros.replay.merged import LIGHTS
+from rgbx_seg_ros.replay.pairs import pairing_settings
 from rgbx_seg_ros.replay.replay import masks_path, replay, USED
 from rgbx_seg_ros.replay.report import made_by
 
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument('bag', type=Path, help='folder of the bag, or an .mcap or .db3 file')
+    parser.add_argument('bags', type=Path, nargs='+', metavar='BAG',
+                        help='folder of a bag, or an .mcap, .db3 or .bag file')
     offline.add_arguments(parser)
-    parser.add_argument('-o', '--out', type=Path, metavar='BAG',
-                        help='new bag for the masks (default: name of the bag with _masks)')
+    parser.add_argument('-o', '--out', type=Path, metavar='PATH',
+                        help='new bag for the masks (default: name of the bag with _masks); of '
+                             'several bags a folder, which is needed')
     parser.add_argument('--rgb-topic', default=RGB_TOPIC, metavar='TOPIC',
                         help=f'colour frames, raw or /compressed (default: {RGB_TOPIC})')
     parser.add_argument('--x-topic', default=X_TOPIC, metavar='TOPIC',
@@ -45,12 +52,21 @@ def add_arguments(parser):
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
     parser.add_argument('--report', type=Path, metavar='FILE.html',
                         help='page with scores, times, and the worst and best frames')
+    fleet = parser.add_argument_group('several bags')
+    fleet.add_argument('--jobs', type=int, metavar='N',
+                       help='bags that are replayed at a time, each in a process of its own with '
+                            'its share of the cores (default: 1)')
+    fleet.add_argument('--resume', action='store_true',
+                       help='go on in the folder --out: only what is missing, has failed or has '
+                            'changed is replayed')
     Gate.add_arguments(parser)
 
 
 def main(args):
-    """Run the command; return 3 where the result is not as required."""
-    bag = bag_path(args.bag)
+    """Run the command; return 3 where the result is not as required, 1 where bags have failed."""
+    if len(args.bags) > 1 or args.resume or args.jobs is not None:
+        return _replay_fleet(args)
+    bag = bag_path(args.bags[0])
     check_outputs((args.json, args.report, args.junit),
                   [*(bag.iterdir() if bag.is_dir() else [bag]),
                    *filter(None, [args.baseline])])
@@ -76,3 +92,26 @@ def main(args):
     if args.json:
         write_json(args.json, {**facts, 'made_by': made_by(report, segmenter)})
     return gate.judge(facts)
+
+
+def _replay_fleet(args):
+    bags = [bag_path(bag) for bag in args.bags]
+    if args.out is None:
+        raise ParameterError(f'{len(bags)} bags need a folder for their masks and results: give '
+                             '--out FOLDER')
+    jobs = 1 if args.jobs is None else args.jobs
+    check_number('--jobs', jobs, ParameterError, low=1, integer=True)
+    read = [file for bag in bags for file in (bag.iterdir() if bag.is_dir() else [bag])]
+    check_outputs((args.json, args.report, args.junit), [*read, *filter(None, [args.baseline])])
+    gate = FleetGate.given(args, 'replay')
+    parameters, remark, _ = offline.given(args, USED)
+    if remark:
+        warnings.warn(remark, stacklevel=2)
+    pairing_settings(*(one if given is None else given for one, given in (
+        (parameters.slop_ms, args.slop_ms), (parameters.x_offset_ms, args.x_offset_ms))))
+    options = {name: getattr(args, name) for name in (
+        'rgb_topic', 'x_topic', 'label_topic', 'slop_ms', 'x_offset_ms', 'storage')}
+    fleet = Fleet.of(bags, args.out, args.resume, parameters=parameters, options=options,
+                     has_pages=args.report is not None, jobs=jobs)
+    gate.check(load_card(parameters.model).labels.names, LIGHTS)
+    return replay_fleet(fleet, gate, args.json, args.report)
