@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 import copy
 import io
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -117,3 +118,18 @@ def command(monkeypatch, capsys):
             code = end.code
         return (code, *capsys.readouterr())
     return run
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Return headless Chromium: that of the system, or that of playwright."""
+    api = pytest.importorskip('playwright.sync_api', reason='looks at the page in a browser')
+    names = ('chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome')
+    path = next(filter(None, map(shutil.which, names)), None)
+    with api.sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=path)
+        except api.Error as error:
+            pytest.skip(f'looks at the page in Chromium: {str(error).splitlines()[0]}')
+        yield chromium
+        chromium.close()

@@ -26,6 +26,7 @@ from rgbx_seg_ros.replay.merged import LIGHTS
 from rgbx_seg_ros.replay.pairs import pairing_settings
 from rgbx_seg_ros.replay.replay import masks_path, replay, USED
 from rgbx_seg_ros.replay.report import made_by
+from rgbx_seg_ros.replay.workers import run_here
 
 
 def add_arguments(parser):
@@ -114,4 +115,4 @@ def _replay_fleet(args):
     fleet = Fleet.of(bags, args.out, args.resume, parameters=parameters, options=options,
                      has_pages=args.report is not None, jobs=jobs)
     gate.check(load_card(parameters.model).labels.names, LIGHTS)
-    return replay_fleet(fleet, gate, args.json, args.report)
+    return replay_fleet(fleet, gate, args.json, args.report, runner=run_here)

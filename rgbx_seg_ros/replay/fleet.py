@@ -25,7 +25,7 @@ from rgbx_seg_ros.replay.fleet_page import write_fleet_page
 from rgbx_seg_ros.replay.folder import bag_names, identity, RESULTS, RunFolder, setting
 from rgbx_seg_ros.replay.merged import bag_facts, Merged
 from rgbx_seg_ros.replay.worker import Task
-from rgbx_seg_ros.replay.workers import cores, run_here
+from rgbx_seg_ros.replay.workers import cores
 from rgbx_seg_ros.tables import aligned, figures, wrapped
 from tqdm import tqdm
 
@@ -56,7 +56,7 @@ class Fleet:
         folder.check()
         return cls(bag_names(bags), folder, **more)
 
-    def run(self, runner: Runner = run_here) -> tuple[dict[str, Any], Merged]:
+    def run(self, runner: Runner) -> tuple[dict[str, Any], Merged]:
         """
         Replay what is missing, failed or has changed; return the facts, and what they come from.
 
@@ -216,11 +216,12 @@ def _percent(share):
 
 
 def replay_fleet(fleet: Fleet, gate: FleetGate, json: Path | None = None,
-                 page: Path | None = None, runner: Runner = run_here) -> int:
+                 page: Path | None = None, *, runner: Runner) -> int:
     """
     Replay a fleet, tell of it on stdout and what has failed on stderr; return the exit code.
 
     `json` is a file for the facts, beside that in the folder, and `page` one for people.
+    `runner` does the tasks.
     """
     facts, merged = fleet.run(runner)
     labels = load_card(fleet.parameters.model).labels

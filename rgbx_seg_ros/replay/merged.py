@@ -87,7 +87,7 @@ class Merged:
         self._all = _Frames(names)
         self._lights = {light: _Frames(names) for light in LIGHTS}
         self._hours: dict[str, _Frames] = {}
-        self._messages: Counter[str] = Counter()
+        self._messages = Counter(rgb=0, x=0)
         self._drops: Counter[str] = Counter()
         self._scored = 0
         self._offset_ms: list[float] = []

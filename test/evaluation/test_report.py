@@ -4,11 +4,9 @@
 
 import base64
 import hashlib
-from html.parser import HTMLParser
 import json
 import math
 import re
-import shutil
 
 import cv2
 from jinja2 import DictLoader
@@ -24,11 +22,10 @@ from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
 from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from support.pages import check_look, LOOKS, Page
 from support.stand_ins import engine_of
 
 SIZE = (48, 64)
-RGB_BY_DAY, RGB_AT_NIGHT = '251, 251, 250', '22, 24, 27'
-VOID = {'meta', 'img'}
 
 
 def labels(*names):
@@ -66,34 +63,6 @@ def write(tmp_path):
         write_report(path, title, {**facts, **more}, classes, gallery, [20.0, 21.0, 22.5, 40.0])
         return path, facts
     return write
-
-
-class Page(HTMLParser):
-    """The elements of a page: what is open, what it refers to, and the texts of its cells."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.open, self.tags, self.links, self.cells, self.images = [], [], [], [], []
-        self.feed(path.read_text(encoding='utf-8'))
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.append(tag)
-        self.links += [attributes[name] for name in ('src', 'href') if name in attributes]
-        if tag == 'img':
-            self.images.append(attributes)
-        if tag in ('td', 'th', 'dd', 'title', 'h1'):
-            self.cells.append('')
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f'</{tag}> at {self.getpos()}'
-
-    def handle_data(self, data):
-        if {'td', 'th', 'dd', 'title', 'h1'} & set(self.open):
-            self.cells[-1] += data
 
 
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(write):
@@ -315,65 +284,11 @@ def test_hashes_are_those_of_the_files(tmp_path, tiny_card, monkeypatch):
 # In a browser
 
 
-@pytest.fixture(scope='module')
-def browser():
-    """Return headless Chromium: that of the system, or that of playwright."""
-    api = pytest.importorskip('playwright.sync_api', reason='looks at the page in a browser')
-    names = ('chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome')
-    path = next(filter(None, map(shutil.which, names)), None)
-    with api.sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(executable_path=path)
-        except api.Error as error:
-            pytest.skip(f'looks at the page in Chromium: {str(error).splitlines()[0]}')
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.parametrize('classes', [3, 40])
-@pytest.mark.parametrize(('width', 'scheme', 'back'), [
-    (1200, 'light', RGB_BY_DAY), (1200, 'dark', RGB_AT_NIGHT), (360, 'light', RGB_BY_DAY)])
-def test_the_page_fits_a_screen_and_a_phone_in_light_and_dark(write, browser, classes, width,
-                                                              scheme, back):
+@pytest.mark.parametrize('look', LOOKS, ids=str)
+def test_the_page_fits_a_screen_and_a_phone_in_light_and_dark(write, browser, classes, look):
     path, _ = write([f'class_{i}' for i in range(classes)])
-    view = browser.new_page(viewport={'width': width, 'height': 800}, color_scheme=scheme)
-    asked, said = [], []
-    view.on('request', lambda request: asked.append(request.url))
-    view.on('console', lambda message: said.append(message.text))
-    view.goto(path.as_uri())
-    assert [url for url in asked if not url.startswith('data:')] == [path.as_uri()]
-    assert said == []
-    assert view.evaluate('document.documentElement.scrollWidth') == width
-    assert view.evaluate('getComputedStyle(document.body).backgroundColor') == f'rgb({back})'
-    assert view.evaluate('[...document.images].every(i => i.complete && i.naturalWidth > 0)')
-    # Text stands out from what is behind it, in the cells of the confusion matrix as well.
-    assert view.evaluate(CONTRASTS) > 4.5
-    # No bar, point or text of a plot lies outside of it.
-    assert view.evaluate("""[...document.querySelectorAll('svg :not(title)')].every(one => {
-        const whole = one.ownerSVGElement.getBoundingClientRect();
-        const part = one.getBoundingClientRect();
-        return part.left >= whole.left - 1 && part.right <= whole.right + 1
-            && part.top >= whole.top - 1 && part.bottom <= whole.bottom + 1; })""")
-    view.close()
-
-
-CONTRASTS = """(() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const light = color => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(v => v / 255).map(
-      v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const clear = color => color === 'rgba(0, 0, 0, 0)';
-  let worst = 21;
-  for (const one of document.querySelectorAll('td, th, p, dd, dt, figcaption, h1, h2, b')) {
-    let behind = one;
-    while (clear(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-    const [a, b] = [getComputedStyle(one).color, getComputedStyle(behind).backgroundColor]
-      .map(light).sort((x, y) => y - x);
-    worst = Math.min(worst, (a + 0.05) / (b + 0.05));
-  }
-  return worst; })()"""
+    check_look(browser, path, look)
 
 
 def test_the_page_prints_in_dark_ink_on_white_without_being_cut_off(write, browser):
