@@ -70,6 +70,8 @@ setup(
         'coco': ['pycocotools>=2.0.8'],
         # Aerial images and other large ones, read and written in pieces.
         'large-images': ['rasterio>=1.3'],
+        # Fleets of bags on the machines of a cluster; the oldest one tested.
+        'fleet': ['ray>=2.60'],
         # Models as ONNX files, and ONNX Runtime as an engine; the oldest ones tested. For a GPU
         # onnxruntime-gpu takes the place of onnxruntime.
         'onnx': ['onnxruntime>=1.23', 'onnxscript>=0.7'],

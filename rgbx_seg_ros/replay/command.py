@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rgbx-seg replay`: segment a rosbag2, or a fleet of them, offline and without ROS."""
 
+from functools import partial
 from pathlib import Path
 import warnings
 
@@ -21,6 +22,7 @@ from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.segmenter import Segmenter
+from rgbx_seg_ros.replay.cluster import run_on_ray
 from rgbx_seg_ros.replay.fleet import Fleet, replay_fleet
 from rgbx_seg_ros.replay.merged import LIGHTS
 from rgbx_seg_ros.replay.pairs import pairing_settings
@@ -60,12 +62,15 @@ def add_arguments(parser):
     fleet.add_argument('--resume', action='store_true',
                        help='go on in the folder --out: only what is missing, has failed or has '
                             'changed is replayed')
+    fleet.add_argument('--ray', metavar='ADDRESS',
+                       help='do so on a Ray cluster whose machines see the same files: auto, or '
+                            "ray://HOST:10001; needs pip install 'rgbx_seg_ros[fleet]'")
     Gate.add_arguments(parser)
 
 
 def main(args):
     """Run the command; return 3 where the result is not as required, 1 where bags have failed."""
-    if len(args.bags) > 1 or args.resume or args.jobs is not None:
+    if len(args.bags) > 1 or args.resume or args.jobs is not None or args.ray is not None:
         return _replay_fleet(args)
     bag = bag_path(args.bags[0])
     check_outputs((args.json, args.report, args.junit),
@@ -115,4 +120,5 @@ def _replay_fleet(args):
     fleet = Fleet.of(bags, args.out, args.resume, parameters=parameters, options=options,
                      has_pages=args.report is not None, jobs=jobs)
     gate.check(load_card(parameters.model).labels.names, LIGHTS)
-    return replay_fleet(fleet, gate, args.json, args.report, runner=run_here)
+    runner = run_here if args.ray is None else partial(run_on_ray, args.ray)
+    return replay_fleet(fleet, gate, args.json, args.report, runner=runner)

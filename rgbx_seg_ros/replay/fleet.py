@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from dataclasses import dataclass
 import math
+import os
 from pathlib import Path
 import shlex
 import sys
@@ -102,7 +103,7 @@ class Fleet:
         # One by one: what was made of a bag before is there until its turn comes.
         tasks = (Task(name, self.bags[name], self.folder.prepare(name), self.has_pages,
                       self.parameters, self.options, facts[name], max(1, cores() // jobs),
-                      sys.argv[1:]) for name in missing)
+                      sys.argv[1:], os.getcwd()) for name in missing)
         lines = _Lines(len(missing))
         with contextlib.closing(lines), contextlib.closing(
                 runner(tasks, jobs, lines.tell)) as ended:

@@ -51,6 +51,8 @@ class Task:
     """With which PyTorch computes."""
     command: list[str]
     """The command line that has asked for it."""
+    folder: str
+    """In which that was, and of which paths go out."""
 
 
 def work(task: Task, tell: Callable[..., None]) -> dict[str, str]:
@@ -103,13 +105,24 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     task = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    tell(end=_work_alone(task, tell))
+
+
+def work_silently(task: Task) -> tuple[dict[str, str], list[str]]:
+    """Do a task in a process that does nothing else; return the answer of `work`, and warnings."""
+    said = []
+    os.chdir(task.folder)
+    return _work_alone(task, lambda warning=None, **_: said.append(warning)), [*filter(None, said)]
+
+
+def _work_alone(task, tell):
     sys.argv[1:] = task.command
     warnings.showwarning = lambda message, *_: tell(warning=str(message))
     torch.set_num_threads(task.threads)
     cv2.setNumThreads(task.threads)
     if task.parameters.tune_allocator:
         keep_freed_memory()
-    tell(end=work(task, tell))
+    return work(task, tell)
 
 
 def _end_with_parent():
