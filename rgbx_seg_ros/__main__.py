@@ -40,7 +40,7 @@ COMMANDS = {
 
 EXIT_CODES = {
     0: 'all is well',
-    1: 'a data set or an installation has faults, which are told',
+    1: 'a data set or an installation has faults, or bags could not be replayed: it is told',
     2: 'an error that you can mend, told in one line on stderr',
     3: 'evaluate, replay: the result is not as --require or --baseline ask',
     130: 'interrupted with Ctrl-C',

@@ -251,17 +251,21 @@ class FleetGate(Gate):
         self._of_bag = {bag['name']: [*self._of_all, *self._held(bag, tolerance)]
                         for bag in (self._baseline or {}).get('bags', ())}
 
+    def check_bags(self, names: Iterable[str]) -> None:
+        """Raise DataError unless the baseline is of bags with these names."""
+        if not self._baseline:
+            return
+        theirs = {bag['name'] for bag in (*self._baseline['bags'], *self._baseline['failed'])}
+        if odd := sorted(theirs ^ {*names}):
+            raise DataError(f'{str(self._path)!r} is of other data: {", ".join(odd)} '
+                            f'{"are" if len(odd) > 1 else "is"} in one of both alone')
+
     def check_data(self, facts: dict) -> None:
         """Raise DataError unless the bags are those of the baseline, with as many messages."""
         if not self._baseline:
             return
+        self.check_bags(bag['name'] for bag in (*facts['bags'], *facts['failed']))
         old, new = self._baseline, facts
-        names, theirs = ({bag['name'] for bag in (*one['bags'], *one['failed'])}
-                         for one in (new, old))
-        if names != theirs:
-            odd = sorted(names ^ theirs)
-            raise DataError(f'{str(self._path)!r} is of other data: {", ".join(odd)} '
-                            f'{"are" if len(odd) > 1 else "is"} in one of both alone')
         if old['bags'] and new['bags']:
             check_same_setting(self._path, old, new)
         before = {bag['name']: bag['messages'] for bag in old['bags']}

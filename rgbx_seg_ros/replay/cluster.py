@@ -61,7 +61,7 @@ def _import_ray():
     try:
         return importlib.import_module('ray')
     except ImportError as error:
-        raise UnavailableError(f"--ray needs the library ray ({error}): pip install "
+        raise UnavailableError(f'--ray needs the library ray ({error}): pip install '
                                "'rgbx_seg_ros[fleet]'") from error
 
 

@@ -9,6 +9,7 @@ What cannot be replayed costs its own bag and no other.
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from dataclasses import dataclass
+from datetime import timedelta
 import math
 import os
 from pathlib import Path
@@ -160,9 +161,9 @@ class _Lines:
         self._ended += 1
         self._move(task, 1.0)
         words = f'failed: {outcome}' if isinstance(outcome, str) else _in_short(outcome)
-        start = f'[{self._ended:{len(str(self._count))}}/{self._count}] {task.name}  '
-        after_s = time.monotonic() - self._started_s
-        self._print(wrapped(f'{words} ({after_s:.0f} s)', start, '    '), sys.stdout)
+        after = timedelta(seconds=int(time.monotonic() - self._started_s))
+        start = f'[{self._ended:{len(str(self._count))}}/{self._count}] {after} {task.name}  '
+        self._print(wrapped(words, start, '    '), sys.stdout)
 
     def close(self):
         """Take the bar away."""
@@ -224,6 +225,7 @@ def replay_fleet(fleet: Fleet, gate: FleetGate, json: Path | None = None,
     `json` is a file for the facts, beside that in the folder, and `page` one for people.
     `runner` does the tasks.
     """
+    gate.check_bags(fleet.bags)
     facts, merged = fleet.run(runner)
     labels = load_card(fleet.parameters.model).labels
     if facts['bags']:
