@@ -3,7 +3,6 @@
 """Bags replayed on the machines of a Ray cluster, which see the same files at the same paths."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 import importlib
 import itertools
 from typing import Any
@@ -32,12 +31,12 @@ def run_on_ray(address: str, tasks: Iterator[Task], jobs: int,
     try:
         # Each bag has a process of its own; one that has died is told, and not started again.
         remote = ray.remote(max_retries=0, max_calls=1)(work_silently)
-        threads, has_gpu = _share(ray, jobs)
+        has_gpu = ray.cluster_resources().get('GPU', 0) >= 1
         while True:
             for task in itertools.islice(tasks, jobs - len(running)):
                 needs_gpu = has_gpu and task.parameters.device != 'cpu'
-                job = remote.options(num_cpus=threads, num_gpus=int(needs_gpu))
-                running[job.remote(replace(task, threads=threads))] = task
+                job = remote.options(num_cpus=task.threads, num_gpus=int(needs_gpu))
+                running[job.remote(task)] = task
             if not running:
                 return
             [ended], _ = ray.wait([*running])
@@ -63,14 +62,6 @@ def _import_ray():
     except ImportError as error:
         raise UnavailableError(f'--ray needs the library ray ({error}): pip install '
                                "'rgbx_seg_ros[fleet]'") from error
-
-
-def _share(ray, jobs):
-    """Return the cores for each job, which every machine has, and whether there are GPUs."""
-    cores = [int(node['Resources']['CPU']) for node in ray.nodes()
-             if node['Alive'] and node['Resources'].get('CPU', 0) >= 1]
-    has_gpu = ray.cluster_resources().get('GPU', 0) >= 1
-    return max(1, min([sum(cores) // jobs, *cores])), has_gpu
 
 
 def _first_line(error):

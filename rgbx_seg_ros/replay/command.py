@@ -16,6 +16,7 @@ from rgbx_seg_ros.bags.storage import (
     X_TOPIC,
 )
 from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, ParameterError
 from rgbx_seg_ros.evaluation.gate import FleetGate, Gate
 from rgbx_seg_ros.fields import check_number
@@ -28,7 +29,7 @@ from rgbx_seg_ros.replay.merged import LIGHTS
 from rgbx_seg_ros.replay.pairs import pairing_settings
 from rgbx_seg_ros.replay.replay import masks_path, replay, USED
 from rgbx_seg_ros.replay.report import made_by
-from rgbx_seg_ros.replay.workers import run_here
+from rgbx_seg_ros.replay.workers import cores, run_here
 
 
 def add_arguments(parser):
@@ -57,8 +58,8 @@ def add_arguments(parser):
                         help='page with scores, times, and the worst and best frames')
     fleet = parser.add_argument_group('several bags')
     fleet.add_argument('--jobs', type=int, metavar='N',
-                       help='bags that are replayed at a time, each in a process of its own with '
-                            'its share of the cores (default: 1)')
+                       help='bags that are replayed at a time, each in a process of its own '
+                            '(default: one for each core, on a GPU 1)')
     fleet.add_argument('--resume', action='store_true',
                        help='go on in the folder --out: only what is missing, has failed or has '
                             'changed is replayed')
@@ -105,8 +106,8 @@ def _replay_fleet(args):
     if args.out is None:
         raise ParameterError(f'{len(bags)} bags need a folder for their masks and results: give '
                              '--out FOLDER')
-    jobs = 1 if args.jobs is None else args.jobs
-    check_number('--jobs', jobs, ParameterError, low=1, integer=True)
+    if args.jobs is not None:
+        check_number('--jobs', args.jobs, ParameterError, low=1, integer=True)
     read = [file for bag in bags for file in (bag.iterdir() if bag.is_dir() else [bag])]
     check_outputs((args.json, args.report, args.junit), [*read, *filter(None, [args.baseline])])
     gate = FleetGate.given(args, 'replay')
@@ -117,6 +118,8 @@ def _replay_fleet(args):
         (parameters.slop_ms, args.slop_ms), (parameters.x_offset_ms, args.x_offset_ms))))
     options = {name: getattr(args, name) for name in (
         'rgb_topic', 'x_topic', 'label_topic', 'slop_ms', 'x_offset_ms', 'storage')}
+    on_cpu = find_device(parameters.device).type == 'cpu'
+    jobs = args.jobs or (cores() if on_cpu else 1)
     fleet = Fleet.of(bags, args.out, args.resume, parameters=parameters, options=options,
                      has_pages=args.report is not None, jobs=jobs)
     gate.check(load_card(parameters.model).labels.names, LIGHTS)

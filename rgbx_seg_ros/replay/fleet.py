@@ -27,7 +27,7 @@ from rgbx_seg_ros.replay.fleet_page import write_fleet_page
 from rgbx_seg_ros.replay.folder import bag_names, identity, RESULTS, RunFolder, setting
 from rgbx_seg_ros.replay.merged import bag_facts, Merged
 from rgbx_seg_ros.replay.worker import Task
-from rgbx_seg_ros.replay.workers import cores
+from rgbx_seg_ros.replay.workers import threads
 from rgbx_seg_ros.tables import aligned, figures, wrapped
 from tqdm import tqdm
 
@@ -66,7 +66,8 @@ class Fleet:
         """
         card = load_card(self.parameters.model)
         facts = {name: {'identity': identity(bag),
-                        'setting': setting(card, self.parameters, self.options)}
+                        'setting': {**setting(card, self.parameters, self.options),
+                                    'threads': threads()}}
                  for name, bag in self.bags.items()}
         with self.folder:
             missing = self._missing(facts)
@@ -103,8 +104,8 @@ class Fleet:
         jobs = max(1, min(self.jobs, len(missing)))
         # One by one: what was made of a bag before is there until its turn comes.
         tasks = (Task(name, self.bags[name], self.folder.prepare(name), self.has_pages,
-                      self.parameters, self.options, facts[name], max(1, cores() // jobs),
-                      sys.argv[1:], os.getcwd()) for name in missing)
+                      self.parameters, self.options, facts[name], threads(), sys.argv[1:],
+                      os.getcwd()) for name in missing)
         lines = _Lines(len(missing))
         with contextlib.closing(lines), contextlib.closing(
                 runner(tasks, jobs, lines.tell)) as ended:

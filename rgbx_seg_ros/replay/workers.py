@@ -18,7 +18,7 @@ from rgbx_seg_ros.replay.worker import raise_model_error, Task
 from rgbx_seg_ros.subprocesses import python_command
 
 _MAIN = 'rgbx_seg_ros.replay.worker:main'
-_GRACE_S = 3.0
+_GRACE_S = 1.0
 
 
 def cores() -> int:
@@ -26,6 +26,17 @@ def cores() -> int:
     with contextlib.suppress(AttributeError):  # where it is not Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """
+    Return with how many threads PyTorch computes in a worker: one, or what OMP_NUM_THREADS says.
+
+    It hangs neither on the cores nor on how many bags are replayed at a time, as sums of floats
+    come out another way when they are split among more threads.
+    """
+    given = os.environ.get('OMP_NUM_THREADS', '')
+    return max(1, int(given)) if given.isdecimal() else 1
 
 
 def run_here(tasks: Iterator[Task], jobs: int,

@@ -275,6 +275,35 @@ def test_resuming_does_what_failed_and_nothing_else(tmp_path, faulty, fleet, mon
     assert json.loads((tmp_path / 'all.json').read_text()) == again
 
 
+def test_a_bag_counts_for_done_or_for_failed(tmp_path, fleet, monkeypatch):
+    """Though its worker was killed when the result was there already."""
+    monkeypatch.setattr('rgbx_seg_ros.replay.command.run_here', lambda *given: (
+        (task, 'killed' * (task.name == 'b')) for task, _ in run_inline(*given)))
+    facts = fleet(write_fleet(tmp_path / 'bags', 'ab'))[3]
+    assert [bag['name'] for bag in facts['bags']] == ['a'] and facts['totals']['pairs'] == 4
+    assert [bag['name'] for bag in facts['failed']] == ['b']
+
+
+def test_the_threads_of_a_worker_hang_neither_on_jobs_nor_on_cores(
+        tmp_path, fleet, monkeypatch):
+    """Else the last digits would, as sums of floats that are split come out another way."""
+    seen = []
+
+    def noting(tasks, jobs, tell):
+        tasks = list(tasks)
+        seen.append((jobs, {task.threads for task in tasks}))
+        return run_inline(tasks, jobs, tell)
+    monkeypatch.setattr('rgbx_seg_ros.replay.command.run_here', noting)
+    monkeypatch.setattr('rgbx_seg_ros.replay.command.cores', lambda: 64)
+    bags = write_fleet(tmp_path / 'bags', 'abc', count=1)
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    for i, options in enumerate(([], ['--jobs', '2'])):
+        fleet(bags, '--device', 'cpu', *options, out=tmp_path / f'{i}')
+    monkeypatch.setenv('OMP_NUM_THREADS', '5')
+    out = fleet(bags, '--device', 'cpu', '--resume', out=tmp_path / '1')[1]
+    assert seen == [(3, {1}), (2, {1}), (3, {5})] and 'a  again, threads is 5, was 1' in out
+
+
 def test_where_no_bag_can_be_replayed_there_are_no_figures(tmp_path, fleet):
     code, out, err, facts = fleet([tmp_path / 'x', tmp_path / 'y'], '--report',
                                   tmp_path / 'page.html')

@@ -92,15 +92,15 @@ def test_fleets_are_compared_by_bag(tmp_path, fleet, command):
     old = fleet(write_fleet(tmp_path / 'bags', 'abc', labelled='ab'))[3]
     facts = json.loads(old.read_text())
     for bag in facts['bags']:
-        bag['unlabeled_share'] += 0.1 * bag['pairs']
         bag['pairs'] += bag['name'] == 'a'
+        bag['unlabeled_share'] += 0.1 * bag['pairs']
     new, page = tmp_path / 'new.json', tmp_path / 'page.html'
     new.write_text(json.dumps(facts))
     code, out, _ = command('compare', old, new, '--plot', page)
     assert code == 0 and '3 bags, the same in both' in out
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if '/' in line
             or line.startswith(('miou', 'unlabeled'))}
-    assert rows['unlabeled_share'] == ['0.00', '40.00', '+40.00*', '+40.00', 'to', '+40.00']
+    assert rows['unlabeled_share'] == ['0.00', '43.85', '+43.85*', '+40.00', 'to', '+50.00']
     assert rows['a/pair_rate'][2] == '+25.00' and rows['b/pair_rate'][2] == '+0.00'
     assert rows['b/unlabeled_share'] == ['0.00', '40.00', '+40.00']
     assert rows['miou'][3:] == ['+0.00', 'to', '+0.00'] and 'c/miou' not in rows
