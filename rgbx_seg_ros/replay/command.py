@@ -108,7 +108,7 @@ def _replay_fleet(args):
                              '--out FOLDER')
     if args.jobs is not None:
         check_number('--jobs', args.jobs, ParameterError, low=1, integer=True)
-    read = [file for bag in bags for file in (bag.iterdir() if bag.is_dir() else [bag])]
+    read = [file for bag in bags for file in _files(bag)]
     check_outputs((args.json, args.report, args.junit), [*read, *filter(None, [args.baseline])])
     gate = FleetGate.given(args, 'replay')
     parameters, remark, _ = offline.given(args, USED)
@@ -125,3 +125,11 @@ def _replay_fleet(args):
     gate.check(load_card(parameters.model).labels.names, LIGHTS)
     runner = run_here if args.ray is None else partial(run_on_ray, args.ray)
     return replay_fleet(fleet, gate, args.json, args.report, runner=runner)
+
+
+def _files(bag):
+    """Return the files of a bag as far as that can be: one that cannot be read costs no other."""
+    try:
+        return [*bag.iterdir()] if bag.is_dir() else [bag]
+    except OSError:
+        return []

@@ -107,6 +107,8 @@ def test_fleets_are_compared_by_bag(tmp_path, fleet, command):
     assert 'draws of the bags' in out and 'draws of the\nbags' in page.read_text()
     one = tmp_path / 'one.json'
     fleet([tmp_path / 'bags' / 'a'], '--json', one, out='one')
+    kept = tmp_path / 'out' / 'a' / 'result.json'
+    assert '4 frames, the same in both' in command('compare', one, kept)[1]
     code, _, err = command('compare', one, new)
     assert code == 2 and 'is of one, the other of many bags' in err
     code, _, err, empty = fleet([tmp_path / 'x', tmp_path / 'y'], out='none')
