@@ -1,7 +1,7 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Needed are make, Python 3.10 to 3.13 with venv, and the network. The environment is made in
+# Needed are make, Python 3.10 to 3.14 with venv, and the network. The environment is made in
 # .venv by the first target that uses it, and anew when a file that it is made from has changed.
 
 PYTHON ?= python3
@@ -57,8 +57,8 @@ venv: $(READY)
 
 # The stamps go first and come back last: an interrupted set-up is not taken for a finished one.
 $(READY): requirements/lock.txt $(LOCK_ROS) setup.py setup.cfg rgbx_seg_ros/__init__.py
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
-	  echo "'$(PYTHON)' is not a Python 3.10 to 3.13: install one, or name it," \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' || { \
+	  echo "'$(PYTHON)' is not a Python 3.10 to 3.14: install one, or name it," \
 	       "as in make PYTHON=python3.12"; exit 1; } >&2
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "'$(PYTHON)' cannot make an environment: sudo apt install python3-venv"; exit 1; } >&2

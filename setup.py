@@ -104,6 +104,7 @@ setup(
             'h5py',
             'hypothesis',
             'mypy',
+            'pycocotools',
             'pytest>=6.2',
             'pytest-timeout',
             'pytest-xdist',
@@ -113,6 +114,7 @@ setup(
             'scipy',
             'tensorboard',
             'types-PyYAML',
+            'uv',
         ],
     },
     entry_points={

@@ -172,11 +172,12 @@ def test_the_console_scripts_exist(metadata):
 
 
 def locked():
-    """Return the locked version of each distribution; lock-distro.txt replaces, so it is left."""
+    """Return the locked versions of each distribution; lock-distro.txt replaces, so it is left."""
     lines = [line for path in LOCKS if path.name != 'lock-distro.txt'
              for line in path.read_text(encoding='utf-8').splitlines()]
     pins = [line.partition(';')[0].split('==') for line in lines if line and line[0] != '#']
-    return {name.lower().replace('_', '-'): version.strip() for name, version in pins}
+    return {re.sub('[_.]', '-', name.lower()): {
+        version.strip() for other, version in pins if other == name} for name, _ in pins}
 
 
 @pytest.mark.parametrize('path', LOCKS, ids=lambda path: path.name)
@@ -184,9 +185,14 @@ def test_a_lock_names_exact_versions_once(path):
     lines = [line for line in path.read_text(encoding='utf-8').splitlines()
              if line and not line.startswith('#')]
     for line in lines:
-        assert re.fullmatch(r"[\w.-]+==[\w.]+(; python_version < '3\.\d+')?", line), line
-    names = [line.split('==')[0].lower() for line in lines]
-    assert len(names) == len(set(names))
+        assert re.fullmatch(r"[\w.-]+==[\w.]+(; python_version (<|>=) '3\.\d+')?", line), line
+    # Two lines of one distribution are for the Pythons before a version, and for the others.
+    pins = [(line.split('==')[0].lower(), line.partition(';')[2].replace('>=', '<'), '>=' in line)
+            for line in lines]
+    assert len(pins) == len(set(pins))
+    names = [name for name, _, _ in pins]
+    for name, marker, _ in pins:
+        assert names.count(name) == 1 or {(name, marker, False), (name, marker, True)} < {*pins}
 
 
 def test_the_locks_lie_within_the_ranges_of_setup_py(metadata):
@@ -195,7 +201,40 @@ def test_the_locks_lie_within_the_ranges_of_setup_py(metadata):
     extras = metadata['extras_require']
     for text in metadata['install_requires'] + extras['ros'] + extras['test']:
         requirement = Requirement(text)
-        assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+        for version in pins[re.sub('[_.]', '-', requirement.name.lower())]:
+            assert requirement.specifier.contains(version), text
+
+
+PYTHONS = [f'3.{minor}' for minor in range(10, 15)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('python', PYTHONS)
+def test_the_locks_can_be_installed_and_are_whole(python, metadata, tmp_path):
+    uv = pytest.importorskip('uv', reason='uv comes with requirements/lock.txt')
+    out = tmp_path / 'resolved.txt'
+    done = subprocess.run(
+        [uv.find_uv_bin(), 'pip', 'compile', '--python-version', python, '--python-platform',
+         'x86_64-manylinux_2_28', '--index-strategy', 'unsafe-best-match', '--no-annotate',
+         '--no-header', '--no-python-downloads', '--output-file', out,
+         *(path for path in LOCKS if path.name != 'lock-distro.txt')],
+        capture_output=True, text=True)
+    if 'dns error' in done.stderr or 'error sending request' in done.stderr:
+        pytest.skip('needs the network')
+    assert done.returncode == 0, done.stderr
+    resolved = {re.sub('[_.]', '-', line.split('==')[0].lower()) for line in
+                out.read_text().splitlines() if '==' in line}
+    # torch says itself which CUDA it wants, where it wants any.
+    cuda = re.compile('(nvidia|cuda)-.*|triton')
+    assert {name for name in resolved if not cuda.fullmatch(name)} <= locked().keys()
+    assert {'torch', 'numpy', 'rosbags'} < resolved
+
+
+def test_every_python_is_named_where_people_look(metadata):
+    for path in ('README.md', 'CONTRIBUTING.md', 'Makefile', 'requirements/lock.txt'):
+        text = (ROOT / path).read_text(encoding='utf-8')
+        assert f'Python {PYTHONS[0]} to {PYTHONS[-1]}' in text, path
+    assert metadata['python_requires'] == f'>={PYTHONS[0]}'
 
 
 # Every file
@@ -232,7 +271,7 @@ def test_no_file_holds_a_path_of_somebodys_machine(suffix):
 # Makefile
 
 
-@pytest.mark.parametrize('version', [(3, 9), (3, 14)])
+@pytest.mark.parametrize('version', [(3, 9), (3, 15)])
 def test_make_refuses_a_python_that_the_lock_is_not_for(version, tmp_path):
     copy = copy_checkout(tmp_path)
     python = tmp_path / 'python3'
@@ -241,7 +280,7 @@ def test_make_refuses_a_python_that_the_lock_is_not_for(version, tmp_path):
     python.chmod(0o755)
     done = make('venv', copy, PYTHON=python)
     assert done.returncode != 0
-    assert f"'{python}' is not a Python 3.10 to 3.13" in done.stderr
+    assert f"'{python}' is not a Python 3.10 to 3.14" in done.stderr
     assert not (copy / '.venv').exists()
 
 
