@@ -36,9 +36,10 @@ from rgbx_seg_ros.fields import unknown_name
 from rgbx_seg_ros.messages.images import to_image
 
 try:
+    from rgbx_seg_ros.bags.cut_off import CutOffReader, Reader
     from rosbags import interfaces as bag_types
     from rosbags import rosbag1
-    from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+    from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import get_typestore, Stores
 except ImportError as error:
     raise DataError(f"bags need the rosbags library ({error}): pip install 'rosbags==0.11.*'"
@@ -192,7 +193,8 @@ class BagReader:
     Reads a bag in a `with` block: the folder of a rosbag2, or an .mcap, .db3 or .bag file.
 
     Of a folder without a metadata.yaml the files of one kind are one recording. Whatever is wrong
-    with them, at the start or further on, ends in a DataError.
+    with them, at the start or further on, ends in a DataError. Of an .mcap that was cut off, what
+    is whole is read, with a warning.
     """
 
     def __init__(self, path):
@@ -263,6 +265,9 @@ class BagReader:
             files = self._reader.storage.storages
         else:
             files = [self._reader if self._is_ros_1 else self._reader.storage]
+        for file in files:
+            if isinstance(file, CutOffReader) and file.cut_off:
+                warnings.warn(f'{str(file.path)!r} was cut off: {file.cut_off}', stacklevel=3)
         self._connections = [connection for file in files for connection in file.connections]
         for connection in self._connections:
             self.topics[connection.topic] = str(connection.msgtype)

@@ -3,15 +3,18 @@
 """Bags that cannot be read: each kind is told what is wrong with it and what mends it."""
 
 import errno
+import math
 from pathlib import Path
 import random
 import re
 import shutil
 import sqlite3
+import struct
 import subprocess
 
+import numpy as np
 import pytest
-from rgbx_seg_ros.bags.storage import BagReader, STORAGES
+from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message, STORAGES
 from rgbx_seg_ros.errors import DataError
 from rosbags import rosbag1
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
@@ -22,8 +25,12 @@ from support.bag_files import (
     data_file,
     read_all,
     split_bag,
+    START_NS,
     write_bag,
 )
+
+CHUNK = 0x06
+"""The kind of a record of an .mcap."""
 
 
 def refusal(path):
@@ -218,8 +225,8 @@ def test_a_disk_that_fails_is_no_damage_of_the_bag(tmp_path, monkeypatch, single
 # What is
 
 
-@pytest.mark.parametrize('size', [20, 200, -40])
-def test_an_mcap_that_was_cut_off_is_recovered(tmp_path, size):
+@pytest.mark.parametrize('size', [12, 20, 40])
+def test_an_mcap_without_a_whole_header_is_damaged(tmp_path, size):
     bag = write_bag(tmp_path / 'bag')
     file = cut(data_file(bag), size)
     for path, then in ((file, ''), (bag, ', then `ros2 bag reindex`,')):
@@ -227,11 +234,82 @@ def test_an_mcap_that_was_cut_off_is_recovered(tmp_path, size):
             f'; `mcap recover OLD -o NEW`{then} may mend a recording that was cut off')
 
 
-def test_an_mcap_of_its_header_alone_is_cut_off_and_no_fault_of_the_disk(tmp_path):
-    """Its end lies before its start then, which the operating system calls an invalid argument."""
-    file, profile = tmp_path / 'bag.mcap', b'\x04\0\0\0ros2'
-    file.write_bytes(b'\x89MCAP0\r\n\x01\x0c' + bytes(7) + profile + bytes(4))
-    assert '`mcap recover OLD -o NEW` may mend a recording that was cut off' in refusal(file)
+def spans(content, wanted):
+    """Return where the records of the kind `wanted` in an .mcap start and end."""
+    found, position = [], 8
+    while position < len(content) - 8:
+        kind, size = struct.unpack_from('<BQ', content, position)
+        if kind == wanted:
+            found.append((position, position + 9 + size))
+        position += 9 + size
+    return found
+
+
+@pytest.fixture(scope='module')
+def chunked(tmp_path_factory):
+    """Return the content of an .mcap with three chunks of three messages, and where these end."""
+    bag = tmp_path_factory.mktemp('chunked') / 'bag'
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    with BagWriter(bag) as writer:
+        for i in range(9):
+            message = image_message(noise + np.uint8(i), 'rgb8', START_NS, 'camera')
+            writer.write('/rgb', message, START_NS + i * 500_000_000)
+    content = data_file(bag).read_bytes()
+    return content, [end for _, end in spans(content, CHUNK)]
+
+
+def check_cut_off(bag, size, count, seconds, recwarn):
+    """Check that so many messages are read, and that how far is told."""
+    recwarn.clear()
+    found = read_all(bag, ['/rgb'])
+    assert [(time_ns, message.data[0] - found[0][2].data[0]) for _, time_ns, message in found] == [
+        (START_NS + i * 500_000_000, i) for i in range(count)]
+    assert len(recwarn) == 1
+    assert re.search(rf"bag.mcap' was cut off: read are its {count} whole messages, {seconds} s; "
+                     rf'left out are the last \d+ bytes of {size}$', str(recwarn[0].message))
+
+
+@pytest.mark.parametrize('alone', [True, False])
+def test_of_an_mcap_that_was_cut_off_what_is_whole_is_read_and_how_far_is_told(
+        tmp_path, chunked, recwarn, alone):
+    content, ends = chunked
+    file = tmp_path / 'bag.mcap'
+    for size, count, seconds in ((len(content) - 1, 9, '4.0'), (ends[2], 9, '4.0'),
+                                 (ends[2] - 1, 6, '2.5'), (ends[0] + 80, 3, '1.0')):
+        file.write_bytes(content[:size])
+        check_cut_off(file if alone else tmp_path, size, count, seconds, recwarn)
+    file.write_bytes(content[:ends[0]] + bytes(5000))  # which loss of power may leave
+    check_cut_off(file if alone else tmp_path, ends[0] + 5000, 3, '1.0', recwarn)
+
+
+def test_an_mcap_without_chunks_that_was_cut_off_is_read_likewise(tmp_path, chunked, recwarn):
+    content, ends = chunked
+    (first, _), *_ = spans(content, CHUNK)
+    start = content.index(b'\x03', first + 9 + 40)  # the schema, behind the head of the chunk
+    file = tmp_path / 'bag.mcap'
+    file.write_bytes(content[:first] + content[start:ends[0] - 1000])
+    check_cut_off(file, file.stat().st_size, 2, '0.5', recwarn)
+
+
+def test_an_mcap_that_was_cut_off_beside_its_metadata_tells_of_both(tmp_path, chunked):
+    bag = change_metadata(write_bag(tmp_path / 'bag'), files=[])
+    content, ends = chunked
+    data_file(bag).write_bytes(content[:ends[1]])
+    with pytest.warns(UserWarning, match='was cut off: read are its 6 whole messages'):
+        assert len(read_all(bag, ['/rgb'])) == 6
+
+
+def test_of_an_mcap_without_a_whole_message_that_is_told(tmp_path, chunked):
+    """Its folder may hold other files, so it is no reason to refuse these."""
+    content, ends = chunked
+    for name, size in (('a.mcap', ends[1] + 1), ('b.mcap', 300)):
+        (tmp_path / name).write_bytes(content[:size])
+    text = r"b.mcap' was cut off: no message in it is whole; left out are the last \d+ bytes of 3"
+    with pytest.warns(UserWarning, match=text), pytest.warns(UserWarning, match='a.mcap'):
+        assert len(read_all(tmp_path, ['/rgb'])) == 6
+    with pytest.warns(UserWarning, match=text), pytest.raises(
+            DataError, match="has no topic '/rgb' that can be read; it has {}"):
+        read_all(tmp_path / 'b.mcap', ['/rgb'])
 
 
 def test_a_database_that_was_cut_off_is_recovered_by_sqlite(tmp_path):
@@ -263,15 +341,20 @@ def read_or_refuse(bag):
         return None
 
 
+@pytest.mark.filterwarnings('ignore:.*was cut off', 'ignore:.*fewer messages')
 @pytest.mark.parametrize('storage', STORAGES)
-def test_a_bag_that_was_cut_off_anywhere_is_refused(tmp_path, storage):
+def test_a_bag_that_was_cut_off_anywhere_is_refused_or_read_as_far_as_it_is_whole(
+        tmp_path, storage):
     bag = write_bag(tmp_path / 'bag', storage)
     path = data_file(bag)
     whole = path.read_bytes()
-    for size in sorted({0, 1, 7, 8, 9, 40, *range(50, len(whole) - 4096, len(whole) // 60)}):
+    # The rows of a database lie anywhere in it; of an .mcap the only chunk is whole or not.
+    end = len(whole) - 4096 if storage == 'sqlite3' else len(whole)
+    enough = spans(whole, CHUNK)[0][1] if storage == 'mcap' else math.inf
+    for size in sorted({0, 1, 7, 8, 9, 40, *range(50, end, len(whole) // 60)}):
         path.write_bytes(whole[:size])
-        assert read_or_refuse(bag) is None, size
-        assert read_or_refuse(path) is None, size
+        assert read_or_refuse(path) == (6 if size >= enough else None), size
+        assert read_or_refuse(bag) in ((6,) if size >= enough else (None, 0)), size
     path.unlink()
     assert read_or_refuse(bag) is None
 
