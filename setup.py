@@ -58,7 +58,7 @@ setup(
         'opencv-python-headless>=4.5.4',
         'PyYAML>=5.4',
         'rich>=11.2',
-        'rosbags>=0.11,<0.12',  # as long as it is at 0 a minor version may change its interface
+        'rosbags>=0.11.9,<0.12',  # as long as it is at 0 a minor version may change its interface
         'safetensors>=0.4',  # the oldest one tested
         # JetPack 6 began with 2.3; 2.13 is the newest one tested. The cap also keeps a machine
         # without a GPU on the build it has: a newer one would bring gigabytes of CUDA.
@@ -87,6 +87,7 @@ setup(
             'ros-kilted-rmw-fastrtps-cpp>=9.3,<10',  # rclpy alone comes without a middleware
             'ros-kilted-sensor-msgs>=5.5,<6',
             'ros-kilted-std-msgs>=5.5,<6',
+            'ros-kilted-std-srvs>=5.5,<6',
         ],
         # Curves of a training.
         'train': ['tensorboard>=2.10'],

@@ -240,6 +240,35 @@ class Parameters(ParameterSet):
     overlay_max_rate_hz: float = parameter(
         'overlay.max_rate_hz', 30.0,
         'Most overlays, colour and fused images in a second.', low=1.0, high=1000.0, runtime=True)
+    record_folder: str = parameter(
+        'record.folder', '',
+        'Folder for recordings of what came before and after an event; empty: none are made.')
+    record_events: str = parameter(
+        'record.events', 'sensor_failed',
+        'What is recorded besides calls of ~/snapshot: a sensor that fails, a mean confidence '
+        'that falls below record.min_confidence.',
+        allowed=('sensor_failed', 'low_confidence', 'all', 'none'), runtime=True)
+    record_min_confidence: float = parameter(
+        'record.min_confidence', 0.5, 'Mean confidence of a mask of both sensors below which '
+        'low_confidence is an event.', low=0.0, high=1.0, runtime=True)
+    record_duration_s: float = parameter(
+        'record.duration_s', 10.0, 'Time before an event that is recorded, s.',
+        low=0.0, high=600.0, runtime=True)
+    record_duration_after_s: float = parameter(
+        'record.duration_after_s', 5.0, 'Time after an event that is recorded, s.',
+        low=0.0, high=600.0, runtime=True)
+    record_cooldown_s: float = parameter(
+        'record.cooldown_s', 60.0,
+        'Time after a recording in which events are counted and not recorded, s.',
+        low=0.0, high=86_400.0, runtime=True)
+    record_max_ring_mb: int = parameter(
+        'record.max_ring_mb', 500,
+        'Most memory for messages; with less than record.duration_s needs, that is cut short.',
+        low=1, high=65_536, runtime=True)
+    record_max_total_mb: int = parameter(
+        'record.max_total_mb', 10_000,
+        'Size of the recordings in record.folder from which on no more are made.',
+        low=1, high=100_000_000, runtime=True)
     tune_allocator: bool = parameter(
         'tune_allocator', True,
         'Keep freed image buffers in the process instead of returning them (glibc only).')

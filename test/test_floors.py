@@ -61,7 +61,7 @@ ROS_ROOMS = {'node'}
 ROS_MODULES = {'benchmark.live'}
 ROS_LIBRARIES = {
     'cv_bridge', 'diagnostic_msgs', 'lifecycle_msgs', 'message_filters', 'nav_msgs',
-    'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'tf2_ros', 'vision_msgs'}
+    'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_ros', 'vision_msgs'}
 LAZY_ROS = {'messages.images': {'cv_bridge', 'sensor_msgs'}}
 """What a module may ask of ROS where it is there."""
 

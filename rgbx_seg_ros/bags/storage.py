@@ -151,13 +151,18 @@ class BagWriter:
         A topic begins with its first message; `latched` gives it the QoS that hands the message to
         subscribers which come late.
         """
+        kind = message.__msgtype__
+        self.write_cdr(topic, kind, _TYPES.serialize_cdr(message, kind), receive_ns, latched)
+
+    def write_cdr(self, topic: str, kind: str, data, receive_ns: int, latched: bool = False
+                  ) -> None:
+        """Write a message of the type `kind`, of which `data` are the bytes in CDR, likewise."""
         with self._failures():
             if topic not in self._connections:
                 self._connections[topic] = self._writer.add_connection(
-                    topic, message.__msgtype__, typestore=_TYPES,
+                    topic, kind, typestore=_TYPES,
                     offered_qos_profiles=[_LATCHED] if latched else [])
                 self.counts[topic] = 0
-            data = _TYPES.serialize_cdr(message, message.__msgtype__)
             self._writer.write(self._connections[topic], receive_ns, data)
         self.counts[topic] += 1
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What reports of a node come to: how bad it is, why, and what to do about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rgbx_seg_ros.health.monitor import FAILED
@@ -54,7 +54,7 @@ class Assessor:
         """Why no mask has come for 5 s although both cameras deliver; empty where one has."""
 
     def assess(self, report: NodeReport) -> dict[str, Status]:
-        """Return the sections of DIAGNOSTICS."""
+        """Return the sections of DIAGNOSTICS; `record` where something is recorded."""
         if self._first is None or self._before is None or self._before.uptime_s >= report.uptime_s:
             self._first = self._before = report
             self._entered, self._masks = {}, _Masks(report)
@@ -67,6 +67,8 @@ class Assessor:
         silent = self._masks.missed and self._masks.quiet_s >= _SILENT_S and since.delivers()
         head = _segmentation(report, since, self._masks, silent, told)
         self.silence = head.message if silent else ''
+        if report.record is not None:
+            told['record'] = _record(report, report.record, since)
         return {'segmentation': head, **told}
 
     def _lasts_s(self, name: str, report: NodeReport) -> float:
@@ -358,6 +360,24 @@ def _timing(report: NodeReport, since: _Since) -> Status:
         if since.drops('superseded'):
             message += ', and the engine is slower than the cameras'
     return _status('timing', level, message, report.model, _percentiles('timing', report))
+
+
+def _record(report: NodeReport, record: Mapping[str, Any], since: _Since) -> Status:
+    dropped = since.count(lambda r: r.record['dropped'] if r.record else 0)
+    level, message = Level.WARN, record['failure']
+    if message != 'none':
+        pass
+    elif dropped:
+        message = (f'{dropped} message(s) were not recorded just now: the disk is too slow for '
+                   'them, raise record.max_ring_mb')
+    else:
+        level = Level.OK
+        message = {
+            'waiting': f'the last {record["ring_s"]:.1f} s wait for an event',
+            'recording': f'an event is recorded to {record["newest"]!r}',
+            'cooldown': 'events are only counted, as one was recorded just now',
+        }[record['state']]
+    return _status('record', level, message, report.model, dict(record))
 
 
 def _percentiles(section: str, report: NodeReport) -> dict[str, float | None]:

@@ -94,8 +94,26 @@ DIAGNOSTICS = {
         'clock_jumps': 'how often the clock of a camera was set back',
     },
     'timing': {},
+    'record': {
+        'state': 'waiting for an event, recording one, or cooldown: events are only counted',
+        'events': 'events so far, since the node became active, as all counts here',
+        'files': 'recordings written',
+        'suppressed': 'events that came while one was recorded, or within record.cooldown_s',
+        'dropped': 'messages that should have been recorded, and gave way to newer ones as '
+                   'record.max_ring_mb was reached, or to the end of the node',
+        'ring_s': 'time since the oldest message in memory came, s',
+        'ring_mb': 'size of the messages in memory, MB',
+        'used_mb': 'size of the recordings in the folder, MB',
+        'folder': 'where they are',
+        'newest': 'path of the newest one, or none',
+        'failure': 'why the newest event is not recorded, or not to its end, or none',
+    },
 }
-"""The values of each section by name, with what they mean; `n/a` stands for what is not known."""
+"""
+The values of each section by name, with what they mean; `n/a` stands for what is not known.
+
+The section `record` is there while `record.folder` is set.
+"""
 
 for _name, _meaning in QUANTITIES.items():
     _section = 'sync' if _name in ('offset_ms', 'distance_ms') else 'timing'
@@ -175,3 +193,5 @@ class NodeReport:
     """What is wrong with the registration; empty if nothing is."""
     dark: str = ''
     """What is wrong with the bits of 16-bit colour frames; empty if nothing is."""
+    record: Mapping[str, Any] | None = None
+    """What BlackBox.summary returns; None where nothing is recorded."""

@@ -12,6 +12,7 @@ import time
 from typing import Any, TYPE_CHECKING
 import warnings
 
+import cv2
 import numpy as np
 from rgbx_seg_ros.cards.card import Card, load_card, XInput
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
@@ -38,6 +39,11 @@ class Segmentation:
     """Time for checks and for the range of X."""
     inference_ms: float
     """Time from the frames in memory to mask and confidence in memory."""
+
+    @property
+    def mean_confidence(self) -> float:
+        """The mean confidence of the pixels, 0..1."""
+        return float(cv2.mean(self.confidence)[0]) / 255
 
     def where_sure(self, threshold: float) -> 'Segmentation':
         """Return it with 255 in the mask where the confidence, 0..1, is below `threshold`."""

@@ -34,14 +34,15 @@ class Input:
     """
     The topics of one camera, `modality` rgb or x, for `node`.
 
-    Each image goes to `receive(modality, message)`. `warn(kind, text)` logs a warning, one of a
-    kind now and then.
+    Each image goes to `receive(modality, message)`, and before that, as every message, to
+    `record(topic, message)` if that is given. `warn(kind, text)` logs a warning, one of a kind now
+    and then.
     """
 
     def __init__(self, node, modality: str, transport: str, reliability: str, depth: int, *,
-                 receive, warn):
+                 receive, warn, record=None):
         self.modality = modality
-        self._node, self._warn = node, warn
+        self._node, self._warn, self._record = node, warn, record
         self.camera_info = None
         """The newest CameraInfo, or None."""
         self.stamp_ns: int | None = None
@@ -70,8 +71,18 @@ class Input:
                             _INFO_QOS)
             failed.pop_all()
 
-    def _subscribe(self, *arguments, **named):
-        self._subscriptions.append(self._node.create_subscription(*arguments, **named))
+    def _subscribe(self, kind, topic, callback, *rest, **named):
+        if self._record is not None:
+            callback = self._recorded(self._node.resolve_topic_name(topic), callback)
+        self._subscriptions.append(
+            self._node.create_subscription(kind, topic, callback, *rest, **named))
+
+    def _recorded(self, topic, callback):
+        """Return the callback of a topic, with its messages recorded before."""
+        def take(message):
+            self._record(topic, message)
+            callback(message)
+        return take
 
     def destroy(self):
         """Unsubscribe; what is known of the topic stays."""

@@ -19,6 +19,7 @@ from rgbx_seg_ros.projection.camera import scale_info
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
+DIAGNOSTICS_TOPIC = '/diagnostics'
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -41,9 +42,11 @@ class Outputs:
         with ExitStack() as failed:
             failed.callback(self.destroy)
             self._images = {name: self._create(Image, f'segmentation/{name}') for name in names}
+            self.mask_topic = self._images['mask'].topic_name
+            """Where masks go, after remapping."""
             self._camera_info = self._create(CameraInfo, 'segmentation/camera_info')
             self._palette = self._create(String, 'segmentation/palette', _LATCHED)
-            self._diagnostics = self._create(DiagnosticArray, '/diagnostics')
+            self._diagnostics = self._create(DiagnosticArray, DIAGNOSTICS_TOPIC)
             self._label_info = self._create_label_info()
             failed.pop_all()
 
@@ -79,9 +82,9 @@ class Outputs:
         """
         Publish `mask` (H, W uint8) under `header`, which names the camera that it lies on.
 
-        It goes out with the width and height of `size`, or with its own.
+        It goes out with the width and height of `size`, or with its own. Return the message.
         """
-        self._publish_image('mask', _fitted(mask, size), label_encoding, header)
+        return self._publish_image('mask', _fitted(mask, size), label_encoding, header)
 
     def publish_rest(self, result: Segmentation, rgb, header, camera_info, alpha, max_rate_hz,
                      size=None):
@@ -114,16 +117,19 @@ class Outputs:
             self._publish_image('fused', result.fused, 'rgb8', header)
 
     def publish_diagnostics(self, sections: dict):
-        """Publish what the node tells about itself, by section."""
+        """Publish what the node tells about itself, by section; return the message."""
         now = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(
-            to_array(self._node.get_fully_qualified_name(), sections, now))
+        message = to_array(self._node.get_fully_qualified_name(), sections, now)
+        self._diagnostics.publish(message)
+        return message
 
     def _wanted(self, name):
         return name in self._images and self._images[name].get_subscription_count() > 0
 
     def _publish_image(self, name, pixels, encoding, header):
-        self._images[name].publish(to_image(pixels, encoding, header))
+        message = to_image(pixels, encoding, header)
+        self._images[name].publish(message)
+        return message
 
 
 def _fitted(image, size):

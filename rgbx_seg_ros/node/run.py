@@ -18,7 +18,7 @@ from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.messages.images import decode_x, raw_pixels, stamp_ns
 from rgbx_seg_ros.node.diagnostics import clock_of
 from rgbx_seg_ros.node.inputs import Input
-from rgbx_seg_ros.node.outputs import Outputs
+from rgbx_seg_ros.node.outputs import DIAGNOSTICS_TOPIC, Outputs
 from rgbx_seg_ros.node.sync import make_synchronizer
 from rgbx_seg_ros.node.worker import NewestWorker
 from rgbx_seg_ros.parameters import Parameters, parse_size
@@ -31,6 +31,14 @@ _LABELS_S = 5.0
 _DIAGNOSTICS_S = 1.0
 _SILENCE_S = 5.0
 _HEALTH_S = 0.1
+
+
+def _make_recorder(node, parameters):
+    """Return the recorder where `record.folder` is set, else None."""
+    if not parameters.record_folder:
+        return None
+    from rgbx_seg_ros.node.recorder import Recorder  # which few need, and rosbags with it
+    return Recorder(node, parameters)
 
 
 class Run:
@@ -53,6 +61,7 @@ class Run:
         self._inputs = inputs = {}
         self._x_size = None
         self._timers = []
+        self._recorder = _make_recorder(node, parameters)
         self._segmenter = Segmenter.from_parameters(parameters)
         self_test(self._segmenter)
         self._rig = Rig(parameters, self._segmenter.card.x,
@@ -76,6 +85,8 @@ class Run:
         self._parameters = parameters
         self._pairer.settings = parameters.pairing
         self._health.settings = parameters.health
+        if self._recorder is not None:
+            self._recorder.parameters = parameters
 
     @property
     def summary(self) -> str:
@@ -93,6 +104,8 @@ class Run:
                                       self._refuse, self._telemetry.time)
             self._worker = NewestWorker(
                 self._segment, lambda job: self._telemetry.count('superseded'))
+            if self._recorder is not None:
+                self._recorder.start()
             self._outputs.publish_labels()
             self._poll_timer = self._every(_POLL_S, self._poll)
             for modality, transport, reliability, depth in (
@@ -101,7 +114,8 @@ class Run:
                     ('x', parameters.x_transport, parameters.x_reliability, parameters.x_depth)):
                 self._inputs[modality] = Input(
                     self._node, modality, transport, reliability, depth,
-                    receive=self._receive, warn=self._warn)
+                    receive=self._receive, warn=self._warn,
+                    record=self._recorder and self._recorder.take)
             self._every(_LABELS_S, self._outputs.publish_labels)
             self._every(_DIAGNOSTICS_S, self._publish_diagnostics)
             self._every(_HEALTH_S, self._update_health)
@@ -119,6 +133,8 @@ class Run:
             one.destroy()
         self._inputs.clear()
         self._timers.clear()
+        if self._recorder is not None:
+            self._recorder.stop()
         self._worker = self._pipeline = self._poll_timer = None
         self._pairer.reset()
 
@@ -195,6 +211,8 @@ class Run:
             if 'only' in mode or mode == 'unlabeled':
                 self._pairer.reset()
             self._mode = mode
+        if self._recorder is not None:
+            self._recorder.watch_sensors(self._health.states, self._health.ages_ms)
         return mode
 
     def _segment(self, job):
@@ -239,7 +257,8 @@ class Run:
         frame, size = job.frame, self._size(job, parameters)
         header = Header(stamp=frame.message.header.stamp, frame_id=grid.frame_id)
         try:
-            self._outputs.publish_mask(result.mask, header, parameters.label_encoding, size)
+            mask = self._outputs.publish_mask(
+                result.mask, header, parameters.label_encoding, size)
             latency_ms = frame.age_ns() / _NS_PER_MS
             self._outputs.publish_rest(
                 result, rgb, header, self._inputs[grid.modality].camera_info,
@@ -254,6 +273,10 @@ class Run:
         self._telemetry.count('masks')
         self._telemetry.time(latency_ms=latency_ms,
                              publish_ms=1e3 * (time.perf_counter() - started))
+        if self._recorder is not None:
+            self._recorder.take(self._outputs.mask_topic, mask)
+            if job.mode == 'fusion':
+                self._recorder.watch_confidence(result.mean_confidence)
 
     def _refuse(self, modality, error, reason):
         self._telemetry.count(f'{modality}_{reason}')
@@ -268,7 +291,9 @@ class Run:
                 source.warn_of_silence()
 
     def _publish_diagnostics(self):
-        self._outputs.publish_diagnostics(self._assessor.assess(self._report()))
+        message = self._outputs.publish_diagnostics(self._assessor.assess(self._report()))
+        if self._recorder is not None:
+            self._recorder.take(DIAGNOSTICS_TOPIC, message)
         if self._assessor.silence:
             self._warn('no mask', self._assessor.silence)
 
@@ -288,5 +313,5 @@ class Run:
             x_offset_ms=parameters.x_offset_ms, newest_apart_ms=apart_ms,
             clock_jumps=self._pairer.clock_jumps, failure=self._failure,
             registration=parameters.registration_mode, drift=self._rig.drift,
-            dark=self._pipeline.dark,
+            dark=self._pipeline.dark, record=self._recorder and self._recorder.summary(),
             **{name: one.report(received[name]) for name, one in self._inputs.items()})
