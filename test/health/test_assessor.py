@@ -9,7 +9,7 @@ from rgbx_seg_ros.health.assessor import Assessor
 from rgbx_seg_ros.health.monitor import Health, HealthSettings, STATES
 from rgbx_seg_ros.health.report import DIAGNOSTICS, DROPS, Level
 from rgbx_seg_ros.health.telemetry import Telemetry
-from support.health_reports import HEALTHY, sample_report
+from support.health_reports import HEALTHY, RECORD, sample_report
 
 
 def assess(*reports):
@@ -57,7 +57,7 @@ def test_nothing_is_known_before_the_first_frame():
     empty.update(0)
     told = assess(sample_report(
         0.0, health=empty.summary(), rgb_received=0, x_received=0, pairs=0, masks=0, drops={},
-        newest_apart_ms=None, percentiles=Telemetry().percentiles()))
+        newest_apart_ms=None, percentiles=Telemetry().percentiles(), record=None))
     values = {key: value for status in told.values() for key, value in status.values.items()}
     unknown = {key for key, value in values.items() if value == 'n/a'}
     assert unknown == {
@@ -435,3 +435,36 @@ def test_a_node_that_was_configured_again_has_no_rates_at_first():
     told = assess(later(50.0), START)
     assert told['segmentation'].values['masks_hz'] == 'n/a'
     assert told['sync'].level == Level.OK
+
+
+# The recorder
+
+
+def told_of_record(**changes):
+    """Return the sections of a node that has told of no trouble a second before."""
+    assessor = Assessor()
+    assessor.assess(sample_report(0.0))
+    return assessor.assess(sample_report(1.0, record={**RECORD, **changes}))
+
+
+@pytest.mark.parametrize(('changes', 'level', 'words'), [
+    ({}, Level.OK, 'the last 10.0 s wait for an event'),
+    ({'state': 'recording'}, Level.OK, "an event is recorded to '/data/rgbx_seg_2'"),
+    ({'state': 'cooldown'}, Level.OK, 'events are only counted'),
+    ({'dropped': 7}, Level.WARN, '7 message(s) were not recorded just now'),
+    ({'failure': 'No space left'}, Level.WARN, 'No space left')])
+def test_the_recorder_tells_how_it_goes_and_what_is_wrong(changes, level, words):
+    sections = told_of_record(**changes)
+    assert sections['record'].level == level and words in sections['record'].message
+    assert sections['segmentation'].level == Level.OK  # masks come whatever is recorded
+
+
+def test_messages_that_were_not_recorded_long_ago_are_no_trouble_any_more():
+    assessor = Assessor()
+    for seconds in (0.0, 1.0):
+        sections = assessor.assess(sample_report(seconds, record={**RECORD, 'dropped': 7}))
+    assert sections['record'].level == Level.OK
+
+
+def test_of_a_recorder_that_is_not_there_nothing_is_told():
+    assert 'record' not in Assessor().assess(sample_report(0.0, record=None))

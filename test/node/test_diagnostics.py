@@ -25,9 +25,10 @@ def sections(**changes):
 def test_each_section_is_a_status_named_after_node_and_section():
     array = to_array('/front/rgbx_seg', sections(), Time(sec=5, nanosec=7))
     assert [status.name for status in array.status] == [
-        f'front/rgbx_seg: {name}' for name in ('segmentation', 'rgb', 'x', 'sync', 'timing')]
+        f'front/rgbx_seg: {name}'
+        for name in ('segmentation', 'rgb', 'x', 'sync', 'timing', 'record')]
     assert [status.hardware_id for status in array.status] == [
-        'night', 'rgb_optical', 'x_optical', 'night', 'night']
+        'night', 'rgb_optical', 'x_optical', 'night', 'night', 'night']
     assert (array.header.stamp.sec, array.header.stamp.nanosec) == (5, 7)
     values = {value.key: value.value for value in array.status[0].values}
     assert (values['mode'], values['masks_hz'], values['masks']) == ('fusion', '20.00', '820')
@@ -40,7 +41,7 @@ def test_levels_are_those_of_ros():
     array = to_array('rgbx_seg', frozen, Time())
     assert [status.level for status in array.status] == [
         DiagnosticStatus.WARN, DiagnosticStatus.OK, DiagnosticStatus.ERROR, DiagnosticStatus.OK,
-        DiagnosticStatus.OK]
+        DiagnosticStatus.OK, DiagnosticStatus.OK]
 
 
 def test_what_is_told_is_read_back():

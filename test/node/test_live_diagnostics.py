@@ -39,8 +39,8 @@ def test_a_node_without_cameras_tells_what_it_waits_for(stage, make_node):
             if f'{name}_p50' in DIAGNOSTICS['timing']} == {'n/a'}
 
 
-def test_a_node_at_work_tells_every_value_of_the_table(stage, make_node):
-    make_node()
+def test_a_node_at_work_tells_every_value_of_the_table(stage, make_node, tmp_path):
+    make_node(record__folder=str(tmp_path))
     stage.listen(DiagnosticArray, '/diagnostics')
 
     def all_well():

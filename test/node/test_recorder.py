@@ -22,7 +22,7 @@ from rgbx_seg_ros.inference.segmenter import Segmenter  # noqa: E402
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array  # noqa: E402
 from rgbx_seg_ros.replay.replay import replay  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from support.node_stage import RGB, walk, X  # noqa: E402
@@ -103,7 +103,7 @@ def test_the_pairs_in_a_recording_are_those_that_the_node_has_segmented(
 
 def test_compressed_images_camera_infos_and_diagnostics_are_recorded_as_they_came(stage, node):
     node = node(rgb__transport='compressed')
-    jpeg = CompressedImage(header=header(stage.stamp(), 'rgb'), format='jpeg', data=b'\xff\xd8\xff')
+    jpeg = CompressedImage(header=header(stage.stamp(), 'rgb'), format='jpeg', data=b'\xff\xd8')
     inputs = node._run._inputs
     inputs['rgb']._subscriptions[0].callback(jpeg)
     for name in ('rgb', 'x'):

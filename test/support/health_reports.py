@@ -14,6 +14,13 @@ HEALTHY = {
 }
 """What Health.summary returns while all is well."""
 
+RECORD = {
+    'state': 'waiting', 'events': 3, 'files': 2, 'suppressed': 1, 'dropped': 0, 'ring_s': 10.0,
+    'ring_mb': 460.8, 'used_mb': 912.5, 'folder': '/data', 'newest': '/data/rgbx_seg_2',
+    'failure': 'none',
+}
+"""What BlackBox.summary returns while all is well."""
+
 _MS = {'latency_ms': 80.0, 'inference_ms': 45.0, 'offset_ms': 3.0, 'distance_ms': 4.0}
 
 
@@ -41,4 +48,4 @@ def sample_report(uptime_s, rgb_received=None, x_received=None, **changes) -> No
         'drops': {'superseded': round(100 + 5 * uptime_s)}, 'percentiles': percentiles,
         'clock': 'system', 'max_age_ms': 2000.0, 'policy': 'nearest', 'slop_ms': 50.0,
         'x_offset_ms': 0.0, 'newest_apart_ms': 7.0,
-        'clock_jumps': 0, **inputs, **changes})
+        'clock_jumps': 0, 'record': RECORD, **inputs, **changes})
