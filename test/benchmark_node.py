@@ -37,6 +37,7 @@ from rgbx_seg_ros.node.diagnostics import from_array
 from rgbx_seg_ros.node.worker import NewestWorker
 from sensor_msgs.msg import Image
 from soak import camera_frames, MASK, process_of, QuickEngine, SHOWN
+from std_srvs.srv import Trigger
 from support.ros_stage import header, next_domain, Stage
 
 RATE_HZ = 30.0
@@ -55,6 +56,8 @@ class Case(NamedTuple):
     """Time from the capture of RGB to that of X."""
     dense: bool = False
     """Whether every pixel gets a colour in the overlay, or as much of it as is bright."""
+    records: str = ''
+    """What the black box does: waiting keeps messages, writing records all the while."""
 
 
 CASES = {
@@ -63,6 +66,8 @@ CASES = {
     'mono8, every pixel coloured': Case(dense=True),
     'mono8, engine of 15 ms': Case(engine_ms=15.0),
     'mono8, X 5 ms later': Case(behind_ms=5.0),
+    'mono8, black box waiting': Case(records='waiting'),
+    'mono8, black box writing': Case(records='writing'),
 }
 _TOPICS = {'rgb/image': 'rgb', 'x/image': 'x'}
 _DIAGNOSED = ('prepare_ms', 'inference_ms', 'post_ms', 'publish_ms', 'latency_ms')
@@ -185,10 +190,13 @@ def run(pairs, name):
     stage, sent = Stage(domain), defaultdict(dict)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ('node.json', 'listener.json')]
+        # In so long the memory is full before pairs count.
+        records = ['-p', f'record.folder:={folder}', '-p', 'record.duration_s:=1.5',
+                   '-p', 'record.duration_after_s:=600.0']
         try:
             with process_of(domain, __file__, 'listener', files[1]), process_of(
                     domain, __file__, 'node', files[0], name, '--ros-args', '--log-level',
-                    'warn'):
+                    'warn', *(records if case.records else ())):
                 stage.listen(DiagnosticArray, '/diagnostics')
                 cameras = [stage.publisher(Image, topic) for topic in _TOPICS]
                 stage.wait(lambda: stage.node.count_subscribers(MASK))
@@ -196,6 +204,10 @@ def run(pairs, name):
                 stage.wait(lambda: stage.received['/diagnostics'])
                 start = time.monotonic()
                 for number in range(WARM_UP + pairs):
+                    if number == WARM_UP // 2 and case.records == 'writing':
+                        snapshot = stage.node.create_client(Trigger, '/rgbx_seg/snapshot')
+                        assert snapshot.wait_for_service(10)
+                        snapshot.call_async(Trigger.Request())
                     _sleep_until(start + number / RATE_HZ)
                     rgb, x = frames[number % len(frames)]
                     stamp = time.time_ns()
