@@ -48,6 +48,8 @@ class Job(NamedTuple):
     """That of `health.MODES` in which it was given."""
     rgb: Frame | None
     x: Frame | None
+    submitted_ns: int = 0
+    """When it was given, on the steady clock."""
 
     @property
     def frame(self) -> Frame:

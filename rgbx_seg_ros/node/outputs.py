@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node publishes. Only the mask is made for nobody; the rest needs a subscriber."""
 
+from array import array
 from contextlib import ExitStack
 from copy import copy
 import math
@@ -17,9 +18,18 @@ from rgbx_seg_ros.messages.images import to_image
 from rgbx_seg_ros.node.diagnostics import to_array
 from rgbx_seg_ros.projection.camera import scale_info
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import String
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout, String
 
 DIAGNOSTICS_TOPIC = '/diagnostics'
+TIMING = {
+    'stamp_s': 'stamp of the mask, s',
+    'latency_ms': 'from that stamp to the mask handed to the middleware, ms',
+    'inference_ms': 'from frames in memory to mask and confidence in memory, ms',
+    'wait_ms': 'from the receipt of that frame until its partner was certain, ms',
+    'distance_ms': 'time between the two frames, with sync.x_offset_ms, ms; NaN for one frame',
+    'confidence': 'mean confidence of the pixels, as published, 0..1',
+}
+"""The numbers of segmentation/timing, in their order, and what they mean."""
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -45,6 +55,7 @@ class Outputs:
             self.mask_topic = self._images['mask'].topic_name
             """Where masks go, after remapping."""
             self._camera_info = self._create(CameraInfo, 'segmentation/camera_info')
+            self._timing = self._create(Float64MultiArray, 'segmentation/timing')
             self._palette = self._create(String, 'segmentation/palette', _LATCHED)
             self._diagnostics = self._create(DiagnosticArray, DIAGNOSTICS_TOPIC)
             self._label_info = self._create_label_info()
@@ -115,6 +126,14 @@ class Outputs:
             self._publish_image('color', self._labels.colorize(result.mask), 'rgb8', header)
         if result.fused is not None and self._wanted('fused'):
             self._publish_image('fused', result.fused, 'rgb8', header)
+
+    def publish_timing(self, numbers):
+        """Publish what `numbers()` returns, those of TIMING, if somebody listens."""
+        if self._timing.get_subscription_count():
+            label = MultiArrayDimension(label=', '.join(TIMING), size=len(TIMING),
+                                        stride=len(TIMING))
+            self._timing.publish(Float64MultiArray(
+                layout=MultiArrayLayout(dim=[label]), data=array('d', numbers())))
 
     def publish_diagnostics(self, sections: dict):
         """Publish what the node tells about itself, by section; return the message."""

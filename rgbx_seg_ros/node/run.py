@@ -3,6 +3,7 @@
 """What the node has while it is configured: a model, and the way of frames to its masks."""
 
 from contextlib import ExitStack
+import math
 import time
 
 from rclpy.clock import Clock, ClockType
@@ -173,7 +174,8 @@ class Run:
             if self._pairer.next_deadline_ns is not None:
                 self._poll_timer.reset()
         elif modality == ('x' if mode == 'x_only' else 'rgb'):
-            self._worker.submit(Job(mode, *((None, frame) if modality == 'x' else (frame, None))))
+            frames = (None, frame) if modality == 'x' else (frame, None)
+            self._worker.submit(Job(mode, *frames, now_ns))
         else:
             self._telemetry.count('sensor_failed')
 
@@ -183,13 +185,14 @@ class Run:
             self._poll_timer.cancel()
 
     def _submit(self, pairs):
+        now_ns = time.monotonic_ns()
         for pair in pairs:
             self._telemetry.count('pairs')
             offset_ms = pair.offset_ns / _NS_PER_MS
             self._telemetry.time(offset_ms=offset_ms, distance_ms=abs(
                 offset_ms + self._parameters.x_offset_ms))
             if self._health.mode == 'fusion':
-                self._worker.submit(Job('fusion', pair.rgb, pair.x))
+                self._worker.submit(Job('fusion', pair.rgb, pair.x, now_ns))
             else:
                 self._telemetry.count('sensor_failed')
 
@@ -263,6 +266,8 @@ class Run:
             self._outputs.publish_rest(
                 result, rgb, header, self._inputs[grid.modality].camera_info,
                 parameters.overlay_alpha, parameters.overlay_max_rate_hz, size)
+            self._outputs.publish_timing(lambda: self._timing(
+                job, latency_ms, result, parameters.x_offset_ms))
         except Exception as error:  # noqa: BLE001 RCLError of a full or vanishing middleware
             if self._node.context.ok():
                 self._telemetry.count('publish_failed')
@@ -277,6 +282,16 @@ class Run:
             self._recorder.take(self._outputs.mask_topic, mask)
             if job.mode == 'fusion':
                 self._recorder.watch_confidence(result.mean_confidence)
+
+    def _timing(self, job, latency_ms, result, x_offset_ms):
+        """Return the numbers of TIMING."""
+        stamps_ns = [stamp_ns(frame.message.header) for frame in (job.x, job.rgb) if frame]
+        distance_ms = math.nan
+        if len(stamps_ns) > 1:
+            distance_ms = abs((stamps_ns[0] - stamps_ns[1]) / _NS_PER_MS + x_offset_ms)
+        return (stamps_ns[-1] / 1e9, latency_ms, result.inference_ms,
+                (job.submitted_ns - job.frame.received_ns) / _NS_PER_MS, distance_ms,
+                result.mean_confidence)
 
     def _refuse(self, modality, error, reason):
         self._telemetry.count(f'{modality}_{reason}')

@@ -161,7 +161,7 @@ IN_CONFIGURE = {
     'test the model, unexpected': (run, 'self_test', refuse),
     'make pairs': (run, 'make_synchronizer', refuse),
     'take in the rig': (run, 'Rig', refuse),
-    **{f'offer topic {number}': ('node', 'create_publisher', number) for number in range(7)},
+    **{f'offer topic {number}': ('node', 'create_publisher', number) for number in range(8)},
 }
 IN_ACTIVATE = {
     'start the worker': (run, 'NewestWorker', refuse),

@@ -3,6 +3,9 @@
 """What the node publishes, over the real middleware."""
 
 import json
+import math
+from pathlib import Path
+import re
 import sys
 import time
 from types import ModuleType, SimpleNamespace
@@ -15,13 +18,17 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.cards.card import load_card  # noqa: E402
 from rgbx_seg_ros.cards.labels import LabelSet  # noqa: E402
+from rgbx_seg_ros.inference.pipeline import Frame, Job  # noqa: E402
 from rgbx_seg_ros.inference.segmenter import Segmentation  # noqa: E402
-from rgbx_seg_ros.messages.images import decode_x, stamp_ns  # noqa: E402
-from rgbx_seg_ros.node.outputs import label_info  # noqa: E402
+from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image  # noqa: E402
+from rgbx_seg_ros.node import run  # noqa: E402
+from rgbx_seg_ros.node.outputs import label_info, TIMING  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from std_msgs.msg import Header, String  # noqa: E402
+from std_msgs.msg import Float64MultiArray, Header, String  # noqa: E402
 from support.node_stage import RGB, stamps, X  # noqa: E402,I100
 from support.ros_stage import header, LATCHED  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_mask_has_the_stamp_frame_and_size_of_the_colour_image(stage, make_node):
@@ -41,6 +48,64 @@ def test_mask_has_the_stamp_frame_and_size_of_the_colour_image(stage, make_node)
     confidence = stage.received['segmentation/confidence'][0][0]
     assert (decode_x(confidence) == 250).all()
     assert stamp_ns(confidence.header) == sent[0]
+
+
+def timing(stage):
+    """Return the numbers of the newest segmentation/timing by their names."""
+    message = stage.received['segmentation/timing'][-1][0]
+    [dimension] = message.layout.dim
+    assert dimension.size == dimension.stride == len(message.data)
+    assert dimension.label.split(', ') == [*TIMING]
+    return dict(zip(TIMING, message.data, strict=True))
+
+
+def test_the_times_of_each_mask_can_be_plotted(stage, make_node, engine):
+    make_node(sync__x_offset_ms=1.0, sync__max_wait_ms=60.0)
+    engine.seconds = 0.02
+    stage.listen(Float64MultiArray, 'segmentation/timing')
+    stage.listen(Image, 'segmentation/mask')
+    for topic in ('segmentation/timing', 'segmentation/mask'):
+        stage.wait(lambda t=topic: stage.node.count_publishers(t))
+    for number in range(3):
+        stamp = stage.stamp()
+        stage.send(RGB, X, stamp, stamp + 4_000_000)
+        stage.wait(lambda n=number: len(stage.received['segmentation/timing']) > n)
+        told = timing(stage)
+        assert told['stamp_s'] == pytest.approx(stamp / 1e9, abs=1e-6)
+        elapsed_ms = (stage.stamp() - stamp) / 1e6
+        assert 20 <= told['inference_ms'] <= told['latency_ms'] <= elapsed_ms
+        assert 0 <= told['wait_ms'] <= told['latency_ms'] - told['inference_ms']
+        assert told['distance_ms'] == pytest.approx(5.0)
+        assert told['confidence'] == pytest.approx(250 / 255)
+    assert len(stage.received['segmentation/timing']) == 3
+
+
+def test_the_times_of_a_mask_of_one_sensor_have_no_distance(stage, make_node):
+    node = make_node(degraded__policy='rgb_only')
+    stage.listen(Float64MultiArray, 'segmentation/timing')
+    stage.wait(lambda: node._run._outputs._timing.get_subscription_count())
+    stamp = stage.stamp()
+    frame = Frame(to_image(RGB, 'rgb8', header(stamp, 'rgb')), time.monotonic_ns(), 0)
+    node._run._worker.submit(Job('rgb_only', frame, None, frame.received_ns + 2_000_000))
+    stage.wait(lambda: stage.received['segmentation/timing'])
+    told = timing(stage)
+    assert math.isnan(told['distance_ms']) and told['wait_ms'] == 2.0
+    assert told['confidence'] == pytest.approx(125 / 255)
+
+
+def test_times_that_nobody_wants_are_not_made(stage, make_node, monkeypatch):
+    node = make_node()
+    monkeypatch.setattr(run.Run, '_timing', lambda *_: pytest.fail('nobody listens'))
+    stage.listen(Image, 'segmentation/mask')
+    stage.send(RGB, X, stage.stamp())
+    stage.wait(lambda: stage.received['segmentation/mask'])
+    stage.wait(lambda: node._run._telemetry.counts().get('masks'))
+
+
+def test_the_numbers_of_the_times_stand_in_the_page_in_their_order():
+    page = (ROOT / 'docs' / 'reliability.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| `data\[(\d)\]` \| `(\w+)` \| (.*) \|$', page, re.MULTILINE)
+    assert rows == [(str(i), name, meaning) for i, (name, meaning) in enumerate(TIMING.items())]
 
 
 @pytest.mark.parametrize('encoding', ['8UC1', '16UC1', '16SC1', '32SC1'])
