@@ -84,7 +84,10 @@ class BlackBox:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to keep messages."""
+        """Begin to keep messages; raise DataError where a disk hangs since the last stop."""
+        if self._thread is not None and self._thread.is_alive():
+            raise DataError(f'a recording in {str(self.folder)!r} has not ended yet, its disk '
+                            'does not answer: wait for it, or leave record.folder empty')
         self._stop_s = None
         self._thread = threading.Thread(target=self._run, name='recorder', daemon=True)
         self._thread.start()
@@ -96,10 +99,12 @@ class BlackBox:
         with self._changed:
             self._stop_s = time.monotonic() + _STOP_S
             self._changed.notify()
-        self._thread.join()
-        self._thread = None
-        self._held.clear()
-        self._bytes = 0
+        self._thread.join(2 * _STOP_S)
+        with self._changed:
+            self._drop_waiting()
+            self._first += len(self._held)
+            self._held.clear()
+            self._bytes = 0
 
     def add(self, topic: str, kind: str, message, size: int, receive_ns: int) -> None:
         """
@@ -210,7 +215,7 @@ class BlackBox:
             while True:
                 now_s, stop_s = time.monotonic(), self._stop_s
                 if stop_s is not None and now_s >= stop_s:
-                    self._counts['dropped'] += len(self._held) - (event.next - self._first)
+                    self._drop_waiting()
                     return None
                 if event.next - self._first < len(self._held):
                     held = self._held[event.next - self._first]
@@ -219,6 +224,13 @@ class BlackBox:
                 if stop_s is not None or now_s >= event.end_s:
                     return None
                 self._changed.wait(event.end_s - now_s)
+
+    def _drop_waiting(self):
+        """Give up the messages that are still to be written."""
+        if self._event is not None:
+            end = self._first + len(self._held)
+            self._counts['dropped'] += end - self._event.next
+            self._event.next = end
 
     def _free_path(self, event):
         """Return a path for the bag of an event that nothing has."""

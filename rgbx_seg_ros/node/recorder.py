@@ -87,8 +87,9 @@ class Recorder:
         return self._box.summary()
 
     def _begin(self, name, detail):
-        event = self._box.trigger(name, detail, self._now_ns())
-        if event is not None and event.detail == detail:
+        now_ns = self._now_ns()
+        event = self._box.trigger(name, detail, now_ns)
+        if event is not None and event.time_ns == now_ns:  # and not one that is being recorded
             self._node.get_logger().info(f'{name} is recorded: {detail}')
 
     def _now_ns(self):

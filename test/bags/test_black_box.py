@@ -6,6 +6,7 @@ from dataclasses import replace
 import gc
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from rgbx_seg_ros.bags import black_box
 from rgbx_seg_ros.bags.black_box import BlackBox
 from rgbx_seg_ros.bags.storage import BagReader, image_message
 from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.extraction.extract import extract
 from rgbx_seg_ros.parameters import Parameters
 from rosbags.typesys import get_typestore, Stores
 from support.bag_files import metadata
@@ -233,26 +235,20 @@ def test_a_recording_that_fills_the_folder_ends_whole(make_box):
 
 
 @pytest.mark.filterwarnings('ignore:.*was cut off')
-def test_a_disk_that_is_full_is_told_and_what_was_written_stays(make_box, monkeypatch):
+def test_a_disk_that_is_full_is_told_and_what_was_written_stays(make_box):
     """And the next event is recorded when there is room again."""
-    full = threading.Event()
-    written = black_box._EventBag.write_cdr
-
-    def write(self, topic, kind, data, receive_ns):
-        if full.is_set() and receive_ns > 3:
-            file = self._writer.storage.bio
-            os.close(file.fileno())  # what the next write finds is an OSError as well
-        written(self, topic, kind, data, receive_ns)
-    monkeypatch.setattr(black_box._EventBag, 'write_cdr', write)
     box = make_box(max_ring_mb=100, cooldown_s=0.0, duration_after_s=0.0)
     add_noise(box, range(6))
-    full.set()
-    event = box.trigger('snapshot', '', 6)
-    assert finished(box, event) == [0, 1, 2, 3]
-    assert 'Bad file descriptor' in event.failure
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MB, limits[1]))  # where the second chunk lies
+    try:
+        event = box.trigger('snapshot', '', 6)
+        assert finished(box, event) == [0, 1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert 'cannot write the bag' in event.failure and 'File too large' in event.failure
     assert f'what was written before stays in {str(event.path)!r}' in event.failure
     assert box.summary()['failure'] == event.failure and box.summary()['files'] == 0
-    full.clear()
     event = box.trigger('snapshot', '', 7)
     assert finished(box, event) == list(range(6))
     assert box.summary()['failure'] == 'none'
@@ -323,7 +319,30 @@ def test_a_stop_lasts_seconds_at_most_and_what_is_left_is_counted(make_box, monk
         assert stopper.is_alive()
     go_on.set()
     stopper.join(20)
+    box._thread.join(20)
     assert numbers(event.path) == [0] and box.summary()['dropped'] == 4
+
+
+def test_a_disk_that_hangs_holds_up_neither_the_end_nor_another_start(make_box, monkeypatch):
+    monkeypatch.setattr(black_box, '_STOP_S', 0.01)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(message):
+        begun.set()
+        assert go_on.wait(20)
+        return serialize(message)
+    box = make_box(hang, duration_after_s=600.0)
+    add(box, range(5))
+    box.trigger('snapshot', '', 5)
+    assert begun.wait(20)
+    box.stop()
+    assert box._thread.is_alive() and not box._held and box.summary()['dropped'] == 4
+    with pytest.raises(DataError, match='has not ended yet, its disk does not answer'):
+        box.start()
+    go_on.set()
+    box._thread.join(20)
+    box.start()
+    assert box.summary()['failure'] == 'none'
 
 
 @pytest.mark.parametrize(('folder', 'words'), [
@@ -349,7 +368,7 @@ from rosbags.typesys import get_typestore, Stores
 
 KIND = 'sensor_msgs/msg/Image'
 types = get_typestore(Stores.ROS2_HUMBLE)
-noise = np.random.default_rng(0).integers(0, 256, (480, 640), np.uint8)
+noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 for line in sys.stdin:  # a folder for each; what is killed are copies of this process
     child = os.fork()
     if child == 0:
@@ -358,8 +377,11 @@ for line in sys.stdin:  # a folder for each; what is killed are copies of this p
         box.start()
         number = 0
         while True:
-            message = image_message(noise + np.uint8(number), 'mono8', number, '')
-            box.add('/rgb/image', KIND, message, noise.size, number)
+            for topic, pixels, encoding in (('/rgb/image', noise, 'rgb8'),
+                                            ('/x/image', noise[..., 0], 'mono8')):
+                message = image_message(pixels + np.uint8(number), encoding,
+                                        (number + 1) * 10 ** 8, 'camera')
+                box.add(topic, KIND, message, pixels.size, number)
             if number == 20:
                 print(child or os.getpid(), flush=True)
                 box.trigger('snapshot', '', number)
@@ -385,6 +407,9 @@ def kill_at_random(tmp_path, times):
             assert writer.stdout.readline() == 'ended\n'
             counts.append(read_after_kill(folder))
         writer.stdin.close()
+    most = counts.index(max(counts))
+    report = extract(list((tmp_path / str(most)).iterdir()), tmp_path / 'extracted')
+    assert report.pairs in (counts[most], counts[most] - 1)  # X comes after RGB
     return counts
 
 
