@@ -254,6 +254,19 @@ def test_a_disk_that_is_full_is_told_and_what_was_written_stays(make_box):
     assert box.summary()['failure'] == 'none'
 
 
+def test_a_chunk_is_on_its_way_to_the_disk_as_soon_as_it_is_full(tmp_path):
+    """Also one that is small, as its frames are all the same: a kill must not take it."""
+    event = black_box.Event('snapshot', '', 1, 0.0, 0)
+    data = serialize(image_message(np.zeros((600, 1000), np.uint8), 'mono8', 1, ''))
+    with black_box._EventBag(tmp_path / 'bag', event) as bag:
+        sizes = []
+        for number in range(3):
+            bag.write_cdr('/rgb/image', KIND, data, number)
+            sizes.append((tmp_path / 'bag' / 'bag.mcap').stat().st_size)
+            assert sizes[-1] == bag.written
+        assert sizes[0] < sizes[1] == sizes[2] < 8192
+
+
 def test_a_message_that_cannot_be_serialized_ends_a_recording_and_not_the_thread(make_box):
     def fail(message):
         raise ValueError('no')

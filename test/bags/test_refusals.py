@@ -280,6 +280,7 @@ def test_of_an_mcap_that_was_cut_off_what_is_whole_is_read_and_how_far_is_told(
         check_cut_off(file if alone else tmp_path, size, count, seconds, recwarn)
     file.write_bytes(content[:ends[0]] + bytes(5000))  # which loss of power may leave
     check_cut_off(file if alone else tmp_path, ends[0] + 5000, 3, '1.0', recwarn)
+    assert 'the last 5000 bytes' in str(recwarn[0].message)
 
 
 def test_an_mcap_without_chunks_that_was_cut_off_is_read_likewise(tmp_path, chunked, recwarn):

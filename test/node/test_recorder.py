@@ -5,6 +5,7 @@
 import gc
 import json
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -18,6 +19,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rgbx_seg_ros.bags.storage import BagReader  # noqa: E402
 from rgbx_seg_ros.extraction.extract import extract  # noqa: E402
 from rgbx_seg_ros.health.report import Level  # noqa: E402
+from rgbx_seg_ros.inference.pipeline import Frame, Job  # noqa: E402
 from rgbx_seg_ros.inference.segmenter import Segmenter  # noqa: E402
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array  # noqa: E402
@@ -162,6 +164,15 @@ def test_a_mean_confidence_that_falls_below_the_limit_is_an_event(stage, node, l
     segment(stage, node, [stage.stamp() + i * 100 * MS for i in range(3)])
     recorded(stage, node)
     assert box_of(node).summary()['events'] == count  # and it is one as long as it stays there
+
+
+def test_a_mask_of_one_sensor_is_less_sure_by_its_nature_and_no_event(stage, node):
+    node = node(record__events='low_confidence', record__min_confidence=0.9)
+    frame = Frame(to_image(RGB, 'rgb8', header(stage.stamp(), 'rgb')), time.monotonic_ns(), 0)
+    node._run._worker.submit(Job('rgb_only', frame, None))
+    stage.wait(lambda: len(box_of(node)._held) == 1)
+    walk(node, 'deactivate')
+    assert box_of(node).summary()['events'] == 0
 
 
 def test_a_call_records_and_names_the_file(stage, make_node, tmp_path):
