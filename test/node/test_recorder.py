@@ -4,6 +4,7 @@
 
 import gc
 import json
+import sys
 import threading
 import time
 import weakref
@@ -269,6 +270,15 @@ def test_a_folder_that_cannot_be_written_fails_configure_and_is_named(make_node,
     assert "parameter 'record.folder' is '/nonesuch/folder', needed is a folder" in warnings()[0]
     assert node.set_parameters([Parameter('record.folder', value='')])[0].successful
     walk(node, 'configure', 'activate')
+
+
+def test_without_std_srvs_configure_says_what_to_install(
+        make_node, tmp_path, monkeypatch, warnings):
+    monkeypatch.setitem(sys.modules, 'std_srvs.srv', None)
+    monkeypatch.delitem(sys.modules, 'rgbx_seg_ros.node.recorder', raising=False)
+    node = make_node(start=False, spins=False, record__folder=str(tmp_path))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert 'apt install ros-$ROS_DISTRO-std-srvs' in warnings()[0]
 
 
 def test_an_activate_that_fails_leaves_no_thread(make_node, tmp_path, monkeypatch, warnings):
