@@ -202,6 +202,8 @@ class BagReader:
     is whole is read, with a warning.
     """
 
+    _is_part = False
+
     def __init__(self, path):
         self.path = bag_path(path)
         self.topics: dict[str, str] = {}
@@ -244,7 +246,7 @@ class BagReader:
         if not files:
             raise DataError(f'{str(self.path)!r} {without_metadata(self.path)}')
         with ExitStack() as stack:
-            self._parts = [stack.enter_context(BagReader(file)) for file in files]
+            self._parts = [stack.enter_context(_Part(file)) for file in files]
             self._stack = stack.pop_all()
         for part in self._parts:
             self.topics.update(part.topics)
@@ -270,14 +272,22 @@ class BagReader:
             files = self._reader.storage.storages
         else:
             files = [self._reader if self._is_ros_1 else self._reader.storage]
-        for file in files:
-            if isinstance(file, CutOffReader) and file.cut_off:
-                warnings.warn(f'{str(file.path)!r} was cut off: {file.cut_off}', stacklevel=3)
         self._connections = [connection for file in files for connection in file.connections]
         for connection in self._connections:
             self.topics[connection.topic] = str(connection.msgtype)
             count = self.counts.get(connection.topic, 0) + int(connection.msgcount)
             self.counts[connection.topic] = count
+        self._tell_what_is_cut_off([
+            (file.path, file.cut_off) for file in files
+            if isinstance(file, CutOffReader) and file.cut_off])
+
+    def _tell_what_is_cut_off(self, texts):
+        """Warn of files and how far they are read; raise DataError where nothing can be."""
+        if texts and not self._is_part and not any(self.counts.values()):
+            raise DataError(f'nothing can be read of the bag {str(self.path)!r}, it was cut off: '
+                            f'{texts[0][1]}')
+        for path, text in texts:
+            warnings.warn(f'{str(path)!r} was cut off: {text}', stacklevel=5)
 
     def image_topic(self, name: str, transport: str = 'raw') -> str:
         """
@@ -385,3 +395,9 @@ class BagReader:
         except Exception as error:  # noqa: BLE001 on damaged files rosbags fails in any way
             raise DataError(f'cannot read the bag {str(self.path)!r}: '
                             f'{refusal(self.path, error, opening)}') from error
+
+
+class _Part(BagReader):
+    """One of the files of a folder without metadata.yaml, whose others may hold more."""
+
+    _is_part = True

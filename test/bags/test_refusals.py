@@ -305,12 +305,13 @@ def test_of_an_mcap_without_a_whole_message_that_is_told(tmp_path, chunked):
     content, ends = chunked
     for name, size in (('a.mcap', ends[1] + 1), ('b.mcap', 300)):
         (tmp_path / name).write_bytes(content[:size])
-    text = r"b.mcap' was cut off: no message in it is whole; left out are the last \d+ bytes of 3"
-    with pytest.warns(UserWarning, match=text), pytest.warns(UserWarning, match='a.mcap'):
+    text = r'was cut off: no message in it is whole; left out are the last \d+ bytes of 300$'
+    with pytest.warns(UserWarning, match=f"b.mcap' {text}"), pytest.warns(match='a.mcap'):
         assert len(read_all(tmp_path, ['/rgb'])) == 6
-    with pytest.warns(UserWarning, match=text), pytest.raises(
-            DataError, match="has no topic '/rgb' that can be read; it has {}"):
-        read_all(tmp_path / 'b.mcap', ['/rgb'])
+    assert re.search(f'nothing can be read of the bag .*, it {text}', refusal(tmp_path / 'b.mcap'))
+    (tmp_path / 'a.mcap').unlink()
+    with pytest.warns(UserWarning, match=text), pytest.raises(DataError, match='it has {}'):
+        read_all(tmp_path, ['/rgb'])
 
 
 def test_a_database_that_was_cut_off_is_recovered_by_sqlite(tmp_path):
@@ -355,7 +356,7 @@ def test_a_bag_that_was_cut_off_anywhere_is_refused_or_read_as_far_as_it_is_whol
     for size in sorted({0, 1, 7, 8, 9, 40, *range(50, end, len(whole) // 60)}):
         path.write_bytes(whole[:size])
         assert read_or_refuse(path) == (6 if size >= enough else None), size
-        assert read_or_refuse(bag) in ((6,) if size >= enough else (None, 0)), size
+        assert read_or_refuse(bag) == (6 if size >= enough else None), size
     path.unlink()
     assert read_or_refuse(bag) is None
 
