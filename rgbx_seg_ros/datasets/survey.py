@@ -14,6 +14,7 @@ from rgbx_seg_ros.frames.raw import is_painted
 
 _MOST_NAMES = 3
 _PAINTED = ' in false colours'
+_FLAT = ' of one value'
 
 
 class Survey:
@@ -56,7 +57,8 @@ class Survey:
         `classes` are those that labels should show, as a LabelSet; None: those of the data set.
         """
         return [*self._absent(data.CLASSES if classes is None else classes),
-                *self._painted(data), *_unused(data, images=False), *self._no_label(data)]
+                *self._painted(data), *self._flat(data), *_unused(data, images=False),
+                *self._no_label(data)]
 
     def _one_class(self):
         ids = np.flatnonzero(self.counts[:UNLABELED]).tolist()
@@ -69,7 +71,7 @@ class Survey:
     def _odd_x(self, data):
         forms: dict[str, list[str]] = {}
         for form, names in self.forms.items():
-            forms.setdefault(form.removesuffix(_PAINTED), []).extend(names)
+            forms.setdefault(form.removesuffix(_PAINTED).removesuffix(_FLAT), []).extend(names)
         if len(forms) < 2:
             return
         (usual, most), *others = Counter(
@@ -80,13 +82,23 @@ class Survey:
         yield (f'X of {most} frames is of {usual}, that of {len(odd)} is not: {some}'
                f'{", ..." if len(odd) > _MOST_NAMES else ""}; convert them, or leave them out')
 
+    def _in(self, state):
+        return sorted(name for form, names in self.forms.items() if form.endswith(state)
+                      for name in names)
+
     def _painted(self, data):
-        names = sorted(name for form, names in self.forms.items() if form.endswith(_PAINTED)
-                       for name in names)
+        names = self._in(_PAINTED)
         if names and data.X_KIND in (None, 'thermal'):
             yield (f'X of {len(names)} frames has colours, such as '
                    f'{str(data.files(names[0]).x)!r}: if a palette has painted what a thermal '
                    'camera measures, store that, or grey, instead')
+
+    def _flat(self, data):
+        names = self._in(_FLAT)
+        if names:
+            yield (f'X of {len(names)} frames shows nothing, all of it has one value or none, '
+                   f'such as {str(data.files(names[0]).x)!r}: if the sensor was dead, leave '
+                   'them out')
 
     def _absent(self, classes):
         if not self.labelled:
@@ -118,9 +130,15 @@ def _counted(sample):
 
 
 def x_form(x: np.ndarray) -> str:
-    """Return type, channels and colours of X in words: 'uint16', 'uint8 x3 in false colours'."""
+    """
+    Return type and channels of X in words, and what is odd: 'uint16', 'uint8 x3 in false colours'.
+
+    Of one value is what shows nothing: all that was measured is alike, or nothing was.
+    """
     channels = f' x{x.shape[2]}' if x.ndim == 3 else ''
-    return f'{x.dtype}{channels}{_PAINTED if is_painted(x) else ""}'
+    measured = x[np.isfinite(x)]
+    is_flat = not measured.size or measured.min() == measured.max()
+    return f'{x.dtype}{channels}{_FLAT if is_flat else _PAINTED if is_painted(x) else ""}'
 
 
 def label_counts(label: np.ndarray | None) -> np.ndarray | None:

@@ -123,6 +123,21 @@ def test_x_that_is_not_like_the_others_is_told_with_its_file(folder, change, odd
     assert remarks == [] and told(folder, exclude=['a3']) == ([], [])
 
 
+@pytest.mark.parametrize('x', [
+    np.zeros((8, 12), np.float32), np.full((8, 12), np.nan, np.float32),
+    np.where(np.eye(8, 12), np.inf, 7).astype(np.float32)])
+def test_x_that_shows_nothing_is_told_and_is_no_other_type(tmp_path, write_frames, x):
+    root = write_frames(tmp_path / 'data', 3, (8, 12))
+    for i in range(3):
+        (root / 'thermal' / f'a{i}.png').unlink()
+        noise = np.random.default_rng(i).random((8, 12), np.float32)
+        cv2.imwrite(str(root / 'thermal' / f'a{i}.tif'), x if i == 1 else noise)
+    path = root / 'thermal' / 'a1.tif'
+    assert told(root) == ([], [
+        'X of 1 frames shows nothing, all of it has one value or none, such as '
+        f'{str(path)!r}: if the sensor was dead, leave them out'])
+
+
 def test_of_many_odd_files_some_are_named(tmp_path, write_frames):
     root = write_frames(tmp_path / 'data', 9, (8, 12))
     for i in (1, 3, 5, 7):
@@ -160,8 +175,9 @@ def test_a_sample_that_cannot_be_read_is_an_error(folder):
 
 
 def test_forms_and_counts_of_a_sample():
-    assert x_form(np.zeros((2, 3), np.uint16)) == 'uint16'
-    assert x_form(np.zeros((2, 3, 3), np.float32)) == 'float32 x3'
+    assert x_form(np.arange(6, dtype=np.uint16).reshape(2, 3)) == 'uint16'
+    assert x_form(np.repeat(np.float32([[[1], [2]]]), 3, 2)) == 'float32 x3'
+    assert x_form(np.float32([[np.nan, 1, 1]])) == 'float32 of one value'
     assert label_counts(None) is None
     counts = label_counts(np.uint8([[1, 1], [0, 255]]))
     assert counts.shape == (256,) and counts[[0, 1, 255]].tolist() == [1, 2, 1]
