@@ -16,6 +16,7 @@ from rgbx_seg_ros.datasets.survey import label_counts, Survey, x_form
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.files import check_outputs
 from rgbx_seg_ros.frames.images import write_image
+from rgbx_seg_ros.frames.raw import visible_x
 from rgbx_seg_ros.tables import figures
 from tqdm import tqdm
 
@@ -237,16 +238,6 @@ def _palette(labels):
         palette[label.id] = label.color
     palette[UNLABELED] = _UNLABELED_COLOR
     return palette
-
-
-def visible_x(x: np.ndarray) -> np.ndarray:
-    """Return X as (h, w, 3) uint8, its range stretched; what has no measurement is black."""
-    values = np.atleast_3d(x).astype(np.float32)
-    valid = np.isfinite(values) & (values != 0)
-    low, high = np.percentile(values[valid], (1, 99)) if valid.any() else (0, 1)
-    share = ((values - low) / max(high - low, 1e-6)).clip(0, 1)
-    grey = np.where(valid, 30 + 225 * share, 0).astype(np.uint8)
-    return np.broadcast_to(grey, (*x.shape[:2], 3)).copy()
 
 
 def _line(words, width, color=None):

@@ -119,3 +119,13 @@ def regular_sample(x: np.ndarray, count: int) -> np.ndarray:
 def is_valid(x: np.ndarray, spec: XInput) -> np.ndarray:
     """Return where `x` holds a measurement: a finite value that is not `spec.invalid`."""
     return np.isfinite(x) if spec.invalid is None else np.isfinite(x) & (x != spec.invalid)
+
+
+def visible_x(x: np.ndarray) -> np.ndarray:
+    """Return X as (h, w, 3) uint8, its range stretched; what has no measurement is black."""
+    values = np.atleast_3d(x).astype(np.float32)
+    valid = np.isfinite(values) & (values != 0)
+    low, high = np.percentile(values[valid], (1, 99)) if valid.any() else (0, 1)
+    share = ((values - low) / max(high - low, 1e-6)).clip(0, 1)
+    grey = np.where(valid, 30 + 225 * share, 0).astype(np.uint8)
+    return np.broadcast_to(grey, (*x.shape[:2], 3)).copy()

@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
-from rgbx_seg_ros.datasets.check import visible_x
 from rgbx_seg_ros.datasets.files import ENDINGS
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.frames.raw import visible_x
 from rgbx_seg_ros.labelling.archive import Archive, ZipWriter
 from rgbx_seg_ros.labelling.classes import ToolLabel, ToolNames, voc_colors
 from rgbx_seg_ros.labelling.masks import read_pixels, ToolMask

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import X_NORMALIZATIONS, XInput
 from rgbx_seg_ros.errors import CardError, FrameError
-from rgbx_seg_ros.frames.raw import check_rgb, check_x, find_x_limits, is_painted, X_TYPES
+from rgbx_seg_ros.frames.raw import (
+    check_rgb,
+    check_x,
+    find_x_limits,
+    is_painted,
+    visible_x,
+    X_TYPES,
+)
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -161,3 +168,18 @@ def test_percentiles_of_a_large_frame_are_close_to_the_exact_ones():
     x = np.random.default_rng(0).normal(1000, 100, (1024, 1280)).astype(np.uint16)
     exact = np.percentile(x, (1, 99))
     np.testing.assert_allclose(find_x_limits(x, spec('percentile')), exact, atol=10)
+
+
+@pytest.mark.parametrize('x_type', [np.uint16, np.float32])
+def test_a_frame_without_contrast_is_made_visible_and_what_was_not_measured_black(x_type):
+    x = np.full((8, 8), 7000, x_type)
+    x[0], x[1] = 7040, 0
+    if x_type == np.float32:
+        x[2], x[3] = np.nan, np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        shown = visible_x(x)
+    assert shown.shape == (8, 8, 3) and shown.dtype == np.uint8
+    assert (shown[0] == 255).all() and (shown[4:] == 30).all() and (shown[1] == 0).all()
+    if x_type == np.float32:
+        assert (shown[2:4] == 0).all()
