@@ -35,6 +35,7 @@ COMMANDS = {
                   'time models and engines on this machine, or the live node'),
     'doctor': ('benchmark.doctor', 'tell what is installed, what runs the model, and how fast'),
     'top': ('node.top', 'show live what the segmentation nodes tell about themselves'),
+    'view': ('node.view', 'show live in a browser what the nodes see and tell'),
     'demo': ('node.demo', 'run the live node on bundled night-time frames'),
 }
 

@@ -3,6 +3,7 @@
 """What the segmentation nodes tell about themselves, as heard by the verbs that show it."""
 
 from contextlib import contextmanager
+import math
 import os
 import signal
 import threading
@@ -73,11 +74,12 @@ class Node:
 
 
 def number(values, key) -> float:
-    """Return a value as a number; 0 where it is none, or is not told."""
+    """Return a value as a number; 0 where it is none, not a finite one, or is not told."""
     try:
-        return float(values[key])
+        told = float(values[key])
     except (KeyError, ValueError):
         return 0.0
+    return told if math.isfinite(told) else 0.0
 
 
 class Ear:
