@@ -139,7 +139,8 @@ class Board:
             nodes = [{'name': other, 'level': one.facts['level'], 'mode': one.facts['mode']}
                      for other, one in sorted(self._nodes.items())]
         if shown is None:
-            return {'nodes': nodes, 'silence': silence or f'no report of a node {name} yet'}
+            return {'nodes': nodes, 'silence': silence or ' '.join(
+                ['no report of a node', *name.split(), 'yet'])}
         return {'nodes': nodes, 'name': name, 'number': shown.number, **shown.facts}
 
     def picture(self, name: str, kind: str) -> Picture | None:

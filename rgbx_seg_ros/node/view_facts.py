@@ -61,7 +61,7 @@ def legend(text: str) -> list[dict]:
         classes = [{'name': str(entry['name'])[:_NAME],
                     'color': [min(max(int(part), 0), 255) for part in entry['color']]}
                    for entry in json.loads(text)[:_CLASSES]]
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise MessageError(f'the palette is no list of names and colors: {error!r}') from error
     if any(len(entry['color']) != 3 for entry in classes):
         raise MessageError('the palette has a color that is not of three numbers')

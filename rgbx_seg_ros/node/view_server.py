@@ -104,7 +104,10 @@ class Server(ThreadingHTTPServer):
         A page of somebody else's whose name has been made to lead here (DNS rebinding) comes with
         that name. An address as such cannot be led anywhere else.
         """
-        name = urlsplit(f'//{host}').hostname or ''
+        try:
+            name = urlsplit(f'//{host}').hostname or ''
+        except ValueError:  # of brackets that do not close
+            return False
         if is_loopback(name):
             return True
         if is_loopback(self._host):
@@ -201,18 +204,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):  # noqa: N802 the name is that of http.server
         """Answer."""
-        url = urlsplit(self.path)
-        asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        path, _, query = self.path.partition('?')
+        asked = {name: values[-1] for name, values in parse_qs(query).items()}
         board = self.server.board
         name = asked.get('node') or board.first()
-        kind = url.path.removeprefix('/').removesuffix('.jpg')
-        if url.path in self.server.files:
-            self._send(HTTPStatus.OK, *self.server.files[url.path])
-        elif url.path == '/state':
+        kind = path.removeprefix('/').removesuffix('.jpg')
+        if path in self.server.files:
+            self._send(HTTPStatus.OK, *self.server.files[path])
+        elif path == '/state':
             with board.looking(name):
                 state = board.newest(name, _number(asked.get('seen')), _WAIT_S)
                 self._send(HTTPStatus.OK, 'application/json', json.dumps(state).encode())
-        elif url.path == f'/{kind}.jpg' and kind in DECODERS:
+        elif path == f'/{kind}.jpg' and kind in DECODERS:
             with board.looking(name):
                 picture = board.picture(name, kind)
                 jpeg = picture.jpeg() if picture else b''
@@ -220,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self._send(HTTPStatus.OK, 'image/jpeg', jpeg)
                 else:
                     self._send(HTTPStatus.NOT_FOUND, 'text/plain', b'there is no picture\n')
-        elif url.path == '/favicon.ico':
+        elif path == '/favicon.ico':
             self._send(HTTPStatus.NO_CONTENT, 'image/x-icon', b'')
         else:
             self._send(HTTPStatus.NOT_FOUND, 'text/plain', b'there is nothing here\n')

@@ -5,6 +5,7 @@
 const PERIOD_MS = 100;  // no more than ten pictures a second
 const AGAIN_MS = 1000;
 const OLD_S = 3;        // a node tells about itself once a second
+const LATE_MS = 5000;   // an answer that has not come by then is given up
 const KINDS = ['overlay', 'confidence', 'rgb', 'x'];
 
 const $ = id => document.getElementById(id);
@@ -92,10 +93,10 @@ function picture(kind, facts) {
   if (!facts.count || facts.count === counts[kind]) return null;
   counts[kind] = facts.count;
   const img = box.querySelector('img');
-  return new Promise(done => {  // the last one stays until this one is there
-    img.onload = img.onerror = done;
-    img.src = `${kind}.jpg?${new URLSearchParams({node, n: facts.count})}`;
-  });
+  const there = new Promise(done => { img.onload = img.onerror = done; });
+  // The last one stays until this one is there.
+  img.src = `${kind}.jpg?${new URLSearchParams({node, n: facts.count})}`;
+  return Promise.race([there, wait(LATE_MS)]);
 }
 
 function headline(word, level, message, problems) {
@@ -107,8 +108,9 @@ function headline(word, level, message, problems) {
 }
 
 function show(state) {
-  list('nodes', state.nodes.length > 1 ? state.nodes : [], link);
   const isHeard = state.name !== undefined;
+  if (isHeard) node = state.name;
+  list('nodes', state.nodes.length > 1 || !isHeard ? state.nodes : [], link);
   $('shown').hidden = !isHeard;
   if (!isHeard) {
     text($('name'), node || 'rgbx-seg view');
@@ -117,7 +119,6 @@ function show(state) {
     seen = -1;
     return [];
   }
-  node = state.name;
   seen = state.number;
   const isOld = state.silent_s > OLD_S;
   text($('name'), node);
@@ -140,7 +141,7 @@ function show(state) {
 
 async function ask() {
   const answer = await fetch(`state?${new URLSearchParams({node, seen})}`,
-    {signal: AbortSignal.timeout(10000)});
+    {signal: AbortSignal.timeout(LATE_MS)});
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
