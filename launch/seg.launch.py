@@ -9,8 +9,9 @@ namespace. Pairs with settings of their own: include this file once for each.
 
 import os
 
+from ament_index_python.packages import get_package_prefix, PackageNotFoundError
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -30,6 +31,8 @@ ARGUMENTS = {
     'namespace': ('', 'Namespace of the pair of cameras; several, with commas between them, start '
                   'a node each.', None),
     'rviz': ('false', 'Open RViz with the overlay.', ['true', 'false']),
+    'foxglove': ('false', 'Let Foxglove on this machine look on, by foxglove_bridge.',
+                 ['true', 'false']),
     'use_sim_time': ('false', 'Take the time from /clock, for a bag played with --clock.',
                      ['true', 'false']),
     'log_level': ('info', 'The least severity that is logged.',
@@ -41,7 +44,7 @@ TOPICS = {'rgb_topic': 'rgb/image', 'x_topic': 'x/image', 'rgb_info_topic': 'rgb
 
 
 def start(context):
-    """Return the nodes and, where asked for, RViz."""
+    """Return the nodes and, where asked for, RViz and the bridge to Foxglove."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     namespaces = [name.strip() for name in given['namespace'].split(',')]
     if len(set(namespaces)) < len(namespaces) or (len(namespaces) > 1 and '' in namespaces):
@@ -53,7 +56,25 @@ def start(context):
                 f'{name} is {given[name]!r}, the same for {given["namespace"]!r}: give it without '
                 'the leading /, so that it lies in each namespace, or include seg.launch.py once '
                 'for each pair')
-    return [action for namespace in namespaces for action in actions(namespace, given)]
+    return [*(action for namespace in namespaces for action in actions(namespace, given)),
+            *(foxglove_bridge(given) if given['foxglove'] == 'true' else ())]
+
+
+def foxglove_bridge(given):
+    """Return the bridge; where it is not installed, what says how that is mended."""
+    layout = share_dir() / 'config' / 'foxglove' / 'seg.json'
+    try:
+        get_package_prefix('foxglove_bridge')
+    except PackageNotFoundError:
+        return [LogInfo(msg='foxglove:=true needs foxglove_bridge, which is not installed: apt '
+                            'install ros-$ROS_DISTRO-foxglove-bridge; `rgbx-seg view` needs none')]
+    # By itself it listens on every network, and takes messages, parameters and calls of services.
+    return [
+        Node(
+            package='foxglove_bridge', executable='foxglove_bridge', parameters=[{
+                'address': '127.0.0.1', 'port': 8765, 'capabilities': ['connectionGraph'],
+                'use_sim_time': given['use_sim_time'] == 'true'}]),
+        LogInfo(msg=f'Foxglove: open ws://localhost:8765 with the layout {layout}')]
 
 
 def actions(namespace, given):

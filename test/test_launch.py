@@ -4,11 +4,14 @@
 
 from dataclasses import replace
 import importlib.util
+import json
 from pathlib import Path
+import re
 
 import numpy as np
 import pytest
 from rgbx_seg_ros.cards.card import load_card
+from rgbx_seg_ros.health.report import DIAGNOSTICS
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.parameters import Parameters, read_parameters
 from rgbx_seg_ros.resources import share_dir
@@ -50,6 +53,33 @@ def test_rviz_shows_topics_that_the_node_publishes():
                       'rgb/image', 'x/image'}
 
 
+def test_the_foxglove_layout_shows_topics_that_the_node_publishes():
+    layout = json.loads((share_dir() / 'config' / 'foxglove' / 'seg.json').read_text())
+    panels = layout['configById']
+    assert {panel['imageMode']['imageTopic'] for panel in panels.values()
+            if 'imageMode' in panel} == {
+        '/segmentation/overlay', '/segmentation/confidence', '/rgb/image', '/x/image'}
+    lines = {path['label'].partition(',')[0]: path['value'] for name, panel in panels.items()
+             if name.startswith('Plot!') for path in panel['paths']}
+    assert [int(re.fullmatch(r'/segmentation/timing\.data\[(\d)\]', value).group(1))
+            for value in lines.values()] == [1, 2, 3, 4, 5]
+    assert panels['DiagnosticSummary!health1']['topicToRender'] == '/diagnostics'
+    [transition] = panels['StateTransitions!mode1']['paths']
+    assert transition['value'].startswith('/diagnostics.') and '"mode"' in transition['value']
+    assert 'mode' in DIAGNOSTICS['segmentation']
+    # Every panel has its place, once.
+    assert sorted(re.findall(r'"(\w+!\w+)"', json.dumps(layout['layout']))) == sorted(panels)
+
+
+def test_the_foxglove_layout_names_the_times_that_the_node_publishes():
+    outputs = pytest.importorskip('rgbx_seg_ros.node.outputs', reason='needs rclpy')
+    layout = json.loads((share_dir() / 'config' / 'foxglove' / 'seg.json').read_text())
+    paths = [path for name, panel in layout['configById'].items() if name.startswith('Plot!')
+             for path in panel['paths']]
+    names = [list(outputs.TIMING)[int(path['value'][-2])] for path in paths]
+    assert names == ['latency_ms', 'inference_ms', 'wait_ms', 'distance_ms', 'confidence']
+
+
 def load(path: Path):
     """Return the launch file as a module."""
     pytest.importorskip('launch', reason='needs launch, from a ROS distribution')
@@ -77,11 +107,11 @@ def arguments_of_seg():
 def test_the_launch_file_takes_the_arguments_of_the_interface():
     assert arguments_of_seg().keys() == {
         'config', 'model', 'engine', 'device', 'rgb_topic', 'x_topic', 'rgb_info_topic',
-        'x_info_topic', 'namespace', 'rviz', 'use_sim_time', 'log_level'}
+        'x_info_topic', 'namespace', 'rviz', 'foxglove', 'use_sim_time', 'log_level'}
 
 
 @pytest.mark.parametrize('name, value', [
-    ('rviz', 'maybe'), ('use_sim_time', '1'), ('log_level', 'loud')])
+    ('rviz', 'maybe'), ('foxglove', 'yes'), ('use_sim_time', '1'), ('log_level', 'loud')])
 def test_a_value_that_is_not_a_choice_is_refused_with_the_choices(name, value):
     argument = arguments_of_seg()[name]
     from launch import LaunchContext
@@ -116,6 +146,38 @@ def test_every_argument_arrives_at_the_node(monkeypatch):
     assert node['arguments'] == ['--ros-args', '--log-level', 'warn']
     [node] = nodes(monkeypatch)
     assert node['namespace'] == '' and node['parameters'][1:] == [{}, {'use_sim_time': False}]
+
+
+def foxglove(monkeypatch, is_installed):
+    """Return what foxglove:=true asks of launch_ros for the bridge, and what it says."""
+    module, asked, said = load(SEG), [], []
+
+    def get_package_prefix(name):
+        assert name == 'foxglove_bridge'
+        if not is_installed:
+            raise module.PackageNotFoundError(name)
+    from launch import LaunchContext
+    monkeypatch.setattr(module, 'get_package_prefix', get_package_prefix)
+    monkeypatch.setattr(module, 'Node', lambda **facts: asked.append(facts))
+    monkeypatch.setattr(module, 'LogInfo', lambda msg: said.append(msg))
+    context = LaunchContext()
+    defaults = {name: facts[0] for name, facts in module.ARGUMENTS.items()}
+    context.launch_configurations.update(
+        {**defaults, 'namespace': 'front, rear', 'foxglove': 'true'})
+    module.start(context)
+    return [facts for facts in asked if facts['package'] == 'foxglove_bridge'], said
+
+
+def test_foxglove_may_look_on_from_this_machine_alone_and_change_nothing(monkeypatch):
+    [bridge], [text] = foxglove(monkeypatch, is_installed=True)
+    assert bridge['parameters'] == [{'address': '127.0.0.1', 'port': 8765, 'use_sim_time': False,
+                                     'capabilities': ['connectionGraph']}]
+    assert 'ws://localhost:8765' in text and text.endswith('seg.json')
+
+
+def test_a_bridge_that_is_not_installed_is_no_reason_not_to_start(monkeypatch):
+    bridges, [text] = foxglove(monkeypatch, is_installed=False)
+    assert bridges == [] and 'apt install ros-$ROS_DISTRO-foxglove-bridge' in text
 
 
 def test_namespaces_with_commas_start_a_node_each(monkeypatch):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the
 import cv2  # noqa: E402,I100
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 import rclpy  # noqa: E402
+from rgbx_seg_ros.__main__ import parse  # noqa: E402
 from rgbx_seg_ros.errors import MessageError  # noqa: E402
 from rgbx_seg_ros.health.assessor import Assessor  # noqa: E402
 from rgbx_seg_ros.messages.images import to_image  # noqa: E402
@@ -31,6 +33,7 @@ from rgbx_seg_ros.node.diagnostics import to_array  # noqa: E402
 from rgbx_seg_ros.node.ear import Ear, Node  # noqa: E402
 from rgbx_seg_ros.node.view_board import Board  # noqa: E402
 from rgbx_seg_ros.node.view_facts import facts, legend  # noqa: E402
+from rgbx_seg_ros.resources import share_dir  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 from support.health_reports import HEALTHY, sample_report  # noqa: E402
@@ -361,6 +364,18 @@ def test_a_real_node_is_seen(stage, make_node, server):
 
 
 # The verb
+
+
+def test_what_the_page_about_it_names_is_there():
+    text = (share_dir() / 'docs' / 'view.md').read_text(encoding='utf-8')
+    commands = re.findall(r'^(?:.*ROBOT )?(rgbx-seg view.*|rgbx-seg top.*)$', text, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert parse(shlex.split(command)[1:]).main is view.main
+    assert f'{view_board.LOOKS_S:g} s\n' in text and f'in {view_server._SLOWEST_S:g} s' in text
+    assert f'at most {view_board._WIDEST} pixels' in text and view._PERIOD_S == 0.1
+    for path in re.findall(r'`(config/[\w/.]+)`', text):
+        assert (share_dir() / path).is_file()
 
 
 def test_ctrl_c_ends_it_at_once_though_a_browser_waits():
