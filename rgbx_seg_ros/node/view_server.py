@@ -58,8 +58,6 @@ class Server(ThreadingHTTPServer):
     Port 0 is any free one; `port` has it. Raise ParameterError where that cannot be.
     """
 
-    block_on_close = False
-
     def __init__(self, board: Board, host: str, port: int):
         self.board, self._host = board, host
         self.files = {path: (kind, (_PACKAGE / name).read_bytes())
