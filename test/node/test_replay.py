@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag, played to the live node and replayed without ROS, with one parameter file for both."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -9,10 +11,14 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from rgbx_seg_ros.bags.storage import BagReader, BagWriter, image_message  # noqa: E402,I100
+from rgbx_seg_ros.datasets import FolderDataset  # noqa: E402
+from rgbx_seg_ros.engines.torch_engine import TorchEngine  # noqa: E402
+from rgbx_seg_ros.extraction.extract import extract  # noqa: E402
 from rgbx_seg_ros.inference.segmenter import Segmenter  # noqa: E402
 from rgbx_seg_ros.messages.images import decode_rgb, decode_x, stamp_ns, to_image  # noqa: E402
 from rgbx_seg_ros.parameters import Parameters, read_parameters  # noqa: E402
 from rgbx_seg_ros.replay.replay import replay  # noqa: E402
+from rgbx_seg_ros.resources import share_dir  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from support.bag_files import camera_info_message  # noqa: E402
@@ -131,3 +137,81 @@ def test_replay_and_the_live_node_make_the_same_masks_of_a_bag(
             out = tmp_path / name
             replay(bag, Segmenter.from_parameters(other), out, parameters=other)
             assert any((mask != replayed[stamp]).any() for stamp, mask in masks_of(out).items())
+
+
+FIVE_MINUTES = 300
+DEAD = range(120, 150)
+
+
+def five_minutes(path):
+    """
+    Write a pair a second for five minutes: real frames that drift, X with jitter and a dead time.
+
+    Messages are received late and out of order between the streams, as over a network.
+    """
+    rng, messages = np.random.default_rng(1), []
+    demo = FolderDataset(share_dir() / 'demo')
+    scenes = [[cv2.resize(one, (160, 120), interpolation=cv2.INTER_AREA)
+               for one in (sample.rgb, sample.x)] for sample in demo]
+    for i in range(FIVE_MINUTES):
+        rgb, x = (np.roll(one, i // len(scenes), axis=1) for one in scenes[i % len(scenes)])
+        time_ns = START_NS + i * 10 ** 9
+        messages.append((time_ns + int(rng.uniform(1e6, 60e6)), '/rgb/image',
+                         image_message(rgb, 'rgb8', time_ns, 'left')))
+        if i not in DEAD:
+            x_ns = time_ns + int(rng.uniform(-80e6, 80e6))
+            messages.append((x_ns + int(rng.uniform(1e6, 60e6)), '/x/image',
+                             image_message(x, 'mono8', x_ns, 'ir')))
+    with BagWriter(path) as bag:
+        for receive_ns, topic, message in sorted(messages, key=lambda one: one[0]):
+            bag.write(topic, message, max(receive_ns, START_NS))
+    return path
+
+
+def throttled(stage, node, bag, pairs):
+    """Play a bag to the node, every message after what came of the last one; return the masks."""
+    stage.listen(Image, 'segmentation/mask')
+    received, heard = stage.received['segmentation/mask'], node._run._telemetry.counts
+    sent, partners = {'rgb': set(), 'x': set()}, dict(pairs)
+    publishers = {name: stage.publisher(Image, f'{name}/image', qos=10) for name in sent}
+    with BagReader(bag) as reader:
+        for topic, _, message in reader.messages(['/rgb/image', '/x/image']):
+            name = topic.split('/')[1]
+            pixels, encoding = ((decode_rgb(message), 'rgb8') if name == 'rgb' else
+                                (decode_x(message), 'mono8'))
+            header = Header(frame_id=message.header.frame_id)
+            header.stamp.sec = message.header.stamp.sec
+            header.stamp.nanosec = message.header.stamp.nanosec
+            sent[name].add(stamp_ns(message.header))
+            publishers[name].publish(to_image(pixels, encoding, header))
+            due = sum(rgb in sent['rgb'] and x in sent['x'] for rgb, x in partners.items())
+            stage.wait(lambda name=name: heard().get(f'{name}_received') == len(sent[name]))
+            stage.wait(lambda due=due: len(received) >= due)
+    return {stamp_ns(message.header): decode_x(message) for message, _ in received}
+
+
+@pytest.mark.long
+def test_five_minutes_live_offline_and_extracted_are_the_same_pairs_and_masks(
+        stage, make_node, tmp_path, monkeypatch):
+    from rgbx_seg_ros import engines
+    monkeypatch.setitem(engines.ENGINES, 'torch', TorchEngine)
+    bag = five_minutes(tmp_path / 'bag')
+    parameters = Parameters(model='msrs_scene', device='cpu')
+    extract([bag], tmp_path / 'pairs', parameters=parameters)
+    lines = map(json.loads, (tmp_path / 'pairs' / 'manifest.jsonl').read_text().splitlines())
+    pairs = [tuple(line[side]['stamp']['sec'] * 10 ** 9 + line[side]['stamp']['nanosec']
+                   for side in ('rgb', 'x')) for line in lines]
+    replay(bag, Segmenter.from_parameters(parameters), tmp_path / 'out', parameters=parameters)
+    replayed = masks_of(tmp_path / 'out')
+    assert [*replayed] == [rgb for rgb, _ in pairs]
+    # Some are too far from each other, and X is away for half a minute.
+    assert FIVE_MINUTES / 2 < len(pairs) < FIVE_MINUTES - len(DEAD)
+
+    node = make_node(model='msrs_scene', device='cpu', rgb__reliability='reliable',
+                     x__reliability='reliable', sync__max_wait_ms=10_000.0,
+                     max_age_ms=60_000.0)
+    live = throttled(stage, node, bag, pairs)
+    assert live.keys() == replayed.keys()
+    for stamp, mask in live.items():
+        np.testing.assert_array_equal(replayed[stamp], mask)
+    assert len(np.unique([*live.values()])) > 5
