@@ -27,6 +27,7 @@ X_NORMALIZATIONS = ('auto', 'fixed', 'celsius', 'minmax', 'percentile')
 ONNX_PROVIDERS = ('TensorRT', 'CUDA', 'CPU')
 ENDINGS = ('.yaml', '.yml')
 """Of the file of a card."""
+_SPDX = re.compile(r'[A-Za-z0-9.-]+\+?( (AND|OR|WITH) [A-Za-z0-9.-]+\+?)*')
 
 
 def _check_mean_std(where: str, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -142,9 +143,19 @@ class Weights:
     """File name, in the folder of the card or in that of the user."""
     sha256: str | None = None
     """Checksum of the file; where given, a file that differs is refused."""
+    license: str | None = None  # noqa: A003
+    """
+    Terms of the file as an SPDX licence expression; None: they are not stated.
+
+    What SPDX has no name for begins with LicenseRef-; `licenses` of the card tells it in words.
+    """
 
     def __post_init__(self) -> None:
         _check_file('weights.file', self.file)
+        if self.license is not None and not _SPDX.fullmatch(self.license):
+            raise CardError(f'weights.license is {self.license!r}: needed is an SPDX licence '
+                            'expression such as Apache-2.0, or LicenseRef- and a name of yours; '
+                            'words about it belong to licenses.weights')
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
             raise CardError(f'weights.sha256 is {self.sha256!r}: needed are 64 digits 0-9a-f')
 

@@ -47,9 +47,22 @@ def _table(cards: list[Card]) -> str:
              _state(card)) for card in cards]
     rows.sort(key=lambda row: not row[-1].startswith('ready'))
     rows.insert(0, ('model', 'network', 'sees', 'classes', 'weights'))
-    return '\n'.join([*aligned(rows, '<<<><'), '', wrapped(
+    return '\n'.join([*aligned(rows, '<<<><'), '', *_terms(cards), wrapped(
         'rgbx-seg models show NAME tells all of one: inputs, classes, licences, scores, where its '
         'authors offer weights and how to import them.')])
+
+
+def _terms(cards: list[Card]) -> Iterator[str]:
+    """Return a paragraph on the terms of the weights that are there, with an empty line below."""
+    names: dict[str, list[str]] = {}
+    for card in cards:
+        path = card.weights_path
+        if card.weights and path and path.is_file():
+            names.setdefault(card.weights.license or 'not stated', []).append(card.name)
+    if names:
+        terms = '; '.join(f'{", ".join(names[text])}: {text}' for text in sorted(names))
+        yield wrapped(f'Licences of the weights: {terms}.')
+        yield ''
 
 
 def _state(card: Card) -> str:
@@ -144,6 +157,8 @@ def _weights(card: Card) -> Iterator[str]:
         yield f'{"file" if found else "expected at"} {_short(path)}'
         if card.weights.sha256:
             yield f'sha256 {card.weights.sha256}'
+        if card.weights.license:
+            yield f'license {card.weights.license}'
 
 
 def _short(path: Path) -> str:

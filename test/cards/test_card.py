@@ -57,6 +57,7 @@ def test_shipped_weights_are_those_that_the_card_was_made_for(name):
     if card.published and not shipped.is_file():
         return  # Whoever has the checkpoint imports it; a card of our own comes with its weights.
     assert card.weights.sha256 == hashlib.sha256(shipped.read_bytes()).hexdigest()
+    assert card.weights.license, 'whoever redistributes the package must be able to tell'
 
 
 @pytest.mark.parametrize('name', list_cards())
@@ -183,6 +184,8 @@ def test_every_normalization_can_be_chosen_and_only_some_take_a_range(write_card
     (None, {'weights': {'file': '/x.safetensors'}}, "stay in the card's folder"),
     (None, {'weights': {'file': ''}}, "stay in the card's folder"),
     (None, {'weights': {'file': 'x', 'sha256': 'abc'}}, "sha256 is 'abc': needed are 64"),
+    (None, {'weights': {'file': 'x', 'license': 'research use'}},
+     "license is 'research use': needed is an SPDX licence expression"),
     (None, {'onnx': {}}, 'onnx is empty: needed is file, .* or providers, a list of TensorRT, C'),
     (None, {'onnx': {'fiel': 'a.onnx'}}, "'fiel' is unknown; did you mean 'file'"),
     (None, {'onnx': {'file': '../a.onnx'}}, "onnx.file is '../a.onnx': it must stay in"),

@@ -55,6 +55,17 @@ def test_the_list_says_what_is_on_disk_and_starts_with_what_can_run(command, use
     assert names == ['msrs_person_car_bike', 'msrs_scene', 'potholes', 'rxssnet_mfnet']
 
 
+def test_the_terms_of_the_weights_are_told_under_their_names_in_spdx(command, users_folder):
+    _, out, _ = command('models')
+    words = ' '.join(out.split())
+    assert ('Licences of the weights: potholes: Apache-2.0; msrs_person_car_bike, msrs_scene: '
+            'LicenseRef-research-only.') in words
+    assert '\n    license Apache-2.0\n' in command('models', 'show', 'potholes')[1]
+    (users_folder / 'rxssnet_mfnet.safetensors').write_bytes(b'weights')
+    assert 'rxssnet_mfnet: not stated.' in ' '.join(command('models')[1].split())
+    assert '    license ' not in command('models', 'show', 'rxssnet_mfnet')[1]
+
+
 @pytest.mark.parametrize('name', list_cards())
 def test_a_card_is_told_in_full_and_fits_the_terminal(name, command):
     card = load_card(name)
