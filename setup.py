@@ -3,8 +3,7 @@
 """Metadata, dependencies and data files, for pip and for colcon (ament_python)."""
 
 import os
-from pathlib import Path
-import re
+from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
 
@@ -12,10 +11,15 @@ NAME = 'rgbx_seg_ros'
 SHARED_FOLDERS = ['config', 'demo', 'launch', 'models']
 
 
-def version():
-    """Return the version, which stands in the package alone; reading it must not import it."""
-    text = Path(NAME, '__init__.py').read_text(encoding='utf-8')
-    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+def people_and_addresses():
+    """Return what package.xml says of people and addresses, under the names of setuptools."""
+    manifest = ElementTree.parse('package.xml').getroot()
+    urls = {tag.get('type'): tag.text for tag in manifest.iter('url')}
+    maintainer = manifest.find('maintainer')
+    return {'maintainer': maintainer.text, 'maintainer_email': maintainer.get('email'),
+            'author': ', '.join(tag.text for tag in manifest.iter('author')),
+            'url': urls['website'],
+            'project_urls': {'Source': urls['repository'], 'Tracker': urls['bugtracker']}}
 
 
 def shared_files():
@@ -33,13 +37,12 @@ def shared_files():
 
 setup(
     name=NAME,
-    version=version(),
+    version='0.1.0',
     description='RGB-X semantic segmentation for ROS 2: a camera paired with thermal, depth or '
                 'polarization',
     long_description='A ROS-free segmentation library with a thin ROS 2 edge.',
     license='Apache-2.0',
-    maintainer='rgbx_seg_ros maintainers',
-    maintainer_email='maintainers@example.org',
+    **people_and_addresses(),
     python_requires='>=3.10',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={'': ['templates/*']},

@@ -17,28 +17,13 @@ import cv2
 import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.resources import share_dir
+from support.checkout import checkout_files, imported_libraries, MADE, NAME, ROOT
 
-ROOT = Path(__file__).parents[1]
-NAME = 'rgbx_seg_ros'
 SHARED_FOLDERS = ['config', 'demo', 'launch', 'models']
 LOCKS = sorted((ROOT / 'requirements').glob('lock*.txt'))
 
-# What is made in a checkout and belongs to nobody.
-MADE = {'.git', '.venv', '__pycache__', '.pytest_cache', '.hypothesis', '.ruff_cache', 'build',
-        'install', 'log', 'out'}
-
 # Distribution of the module where their names differ.
 DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
-
-
-def checkout_files(pattern):
-    """Return the files of the checkout that match, without those that were made in it."""
-    found = []
-    for folder, subfolders, files in os.walk(ROOT):
-        subfolders[:] = [name for name in subfolders
-                         if name not in MADE and not name.endswith('.egg-info')]
-        found += [Path(folder, name) for name in files if Path(name).match(pattern)]
-    return found
 
 
 @pytest.fixture(scope='module')
@@ -56,18 +41,6 @@ def metadata():
         patch.chdir(ROOT)
         runpy.run_path('setup.py')
     return given
-
-
-def imported_libraries(folder):
-    """Return the top-level names that the code of a folder imports."""
-    names = set()
-    for path in folder.rglob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            if isinstance(node, ast.Import):
-                names.update(alias.name.split('.')[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                names.add(node.module.split('.')[0])
-    return names - sys.stdlib_module_names - {NAME}
 
 
 # package.xml
@@ -92,14 +65,12 @@ def test_package_xml_and_setup_py_say_the_same(manifest, metadata):
     assert (ROOT / manifest.find('license').get('file')).is_file()
     assert maintainer.text == metadata['maintainer']
     assert maintainer.get('email') == metadata['maintainer_email']
+    assert [tag.text for tag in manifest.iter('author')] == [metadata['author']]
+    urls = {tag.get('type'): tag.text for tag in manifest.iter('url')}
+    assert urls == {'website': metadata['url'], 'repository': metadata['project_urls']['Source'],
+                    'bugtracker': metadata['project_urls']['Tracker']}
     # A bad address is enough for colcon to take the package for one without ROS.
     assert re.fullmatch(r'[\w.+-]+@[\w-]+(\.[\w-]+)+', maintainer.get('email'))
-
-
-def test_the_changelog_begins_with_this_version():
-    headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8'),
-                          re.MULTILINE)
-    assert headings[0] == __version__
 
 
 def test_package_xml_names_every_library_that_rosdep_can_install(manifest):

@@ -3,7 +3,7 @@
 """
 A folder with `rgb/`, one of `thermal/`, `depth/`, `disparity/` or `x/`, and maybe `label/`.
 
-A `dataset.yaml` beside them may say what the labels mean, and which splits there are:
+A `dataset.yaml` beside them may say what the labels mean, and which splits there are::
 
     x_kind: depth                 # thermal, depth, polarization or dsm
     classes:
