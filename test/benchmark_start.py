@@ -27,7 +27,7 @@ import sys  # noqa: E402
 import tempfile  # noqa: E402
 import threading  # noqa: E402
 
-MODELS = ('msrs_person_car_bike', 'potholes')
+MODELS = ('msrs_scene', 'potholes')
 RATE_HZ = 30.0
 _LOST_S = 90.0
 

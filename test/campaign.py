@@ -426,7 +426,7 @@ def main():
     """Run every scenario and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n\n')[0].strip())
     parser.add_argument('--seconds', type=float, default=600, help='how long, about, in all')
-    parser.add_argument('--model', default='msrs_person_car_bike', help='name or path of a card')
+    parser.add_argument('--model', default='msrs_scene', help='name or path of a card')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', default='', help='pattern: scenarios that match')
     options = parser.parse_args()

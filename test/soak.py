@@ -239,7 +239,7 @@ def main(arguments):
     parser.add_argument('--cycles', type=int, default=50)
     parser.add_argument('--engine', choices=tuple(ENGINES),
                         help='quick for pairs and real for cycles, if not given')
-    parser.add_argument('--model', default='msrs_person_car_bike',
+    parser.add_argument('--model', default='msrs_scene',
                         help='a card, or the name of one')
     options = parser.parse_args(arguments)
     domain = next_domain()

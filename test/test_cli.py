@@ -100,11 +100,11 @@ def places(tmp_path, write_frames, write_card):
 
 
 @pytest.mark.parametrize(('line', 'message'), [
-    ('models show mrs_person_car_bike', "did you mean 'msrs_person_car_bike'"),
+    ('models show mrs_scene', "did you mean 'msrs_scene'"),
     ('models show NONE.yaml', 'No such file'),
     ('models show BROKEN', 'cannot read'),
     ('models show DATA', 'is unknown'),
-    ('predict RGB X -m mrs_person_car_bike', 'did you mean'),
+    ('predict RGB X -m mrs_scene', 'did you mean'),
     ('predict RGB X -m BROKEN', 'cannot read'),
     ('predict NONE X -m CARD', 'No such file'),
     ('predict RGB DATA -m CARD', 'Is a directory'),

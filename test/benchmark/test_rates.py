@@ -149,7 +149,7 @@ def test_the_table_holds_every_figure():
 
 @pytest.mark.parametrize('shown', [
     result(), result(9876543.21, rates_hz=(199.9, 33.333, 12.5, 0.125)),
-    result(model='msrs_person_car_bike', engine='torch_bf16', device=(
+    result(model='a_model_of_a_long_name', engine='torch_bf16', device=(
         'cuda:0 (a card of a very long name, second edition) by ONNX Runtime 1.27.0 '
         '(TensorrtExecutionProvider)'))])
 def test_the_table_fits_into_80_columns(shown):

@@ -44,21 +44,21 @@ def test_the_list_has_a_line_for_every_model(command):
 
 def test_the_list_says_what_is_on_disk_and_starts_with_what_can_run(command, users_folder):
     _, out, _ = command('models')
-    assert out.splitlines()[1].split()[0] == 'msrs_person_car_bike'
-    assert row(out, 'msrs_person_car_bike')[6:] == ['ready,', '20', 'MB']
+    assert out.splitlines()[1].split()[0] == 'msrs_scene'
+    assert row(out, 'msrs_scene')[6:] == ['ready,', '7', 'MB']
     assert row(out, 'rxssnet_mfnet')[6:] == ['not', 'imported', 'yet']
     assert row(out, 'mddg_b2_mfnet')[6:] == ['none', 'published']
     (users_folder / 'rxssnet_mfnet.safetensors').write_bytes(bytes(3_000_000))
     _, out, _ = command('models')
     assert row(out, 'rxssnet_mfnet')[6:] == ['ready,', '3', 'MB']
-    names = [line.split()[0] for line in out.splitlines()[1:5]]
-    assert names == ['msrs_person_car_bike', 'msrs_scene', 'potholes', 'rxssnet_mfnet']
+    names = [line.split()[0] for line in out.splitlines()[1:4]]
+    assert names == ['msrs_scene', 'potholes', 'rxssnet_mfnet']
 
 
 def test_the_terms_of_the_weights_are_told_under_their_names_in_spdx(command, users_folder):
     _, out, _ = command('models')
     words = ' '.join(out.split())
-    assert ('Licences of the weights: potholes: Apache-2.0; msrs_person_car_bike, msrs_scene: '
+    assert ('Licences of the weights: potholes: Apache-2.0; msrs_scene: '
             'LicenseRef-research-only.') in words
     assert '\n    license Apache-2.0\n' in command('models', 'show', 'potholes')[1]
     (users_folder / 'rxssnet_mfnet.safetensors').write_bytes(b'weights')
@@ -111,7 +111,7 @@ def test_what_the_authors_state_never_looks_measured(command):
     head, _, tail = out.partition('\nscores of the authors, not measured with this package:\n')
     assert 'mean IoU 80.83' in tail and '80.83' not in head
     assert 'measured with this package' not in head
-    _, out, _ = command('models', 'show', 'msrs_person_car_bike')
+    _, out, _ = command('models', 'show', 'msrs_scene')
     assert '\nscores, measured with this package:\n    test set: ' in out
     assert 'of the authors' not in out
 
@@ -156,8 +156,8 @@ def test_a_card_of_ones_own_is_told_by_its_path(write_card, command):
 def test_colours_are_for_terminals(terminal, variable, colored, command, monkeypatch):
     monkeypatch.setenv('NO_COLOR', variable)
     monkeypatch.setattr('sys.stdout.isatty', lambda: terminal)
-    _, out, _ = command('models', 'show', 'msrs_person_car_bike')
-    assert ('\033[48;2;30;120;255m  \033[0m 1  car' in out) == colored
+    _, out, _ = command('models', 'show', 'msrs_scene')
+    assert ('\033[48;2;30;90;255m  \033[0m 7  car' in out) == colored
     assert ('\033' in out) == colored
 
 

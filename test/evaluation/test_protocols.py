@@ -78,11 +78,11 @@ def test_clutter_is_not_in_the_mean_of_the_aerial_images():
 
 
 @pytest.mark.parametrize(('name', 'message'), [
-    ('ms_irtnet_mfnet', "the model has no 'unlabeled', its classes are background, car"),
+    ('ms_irtnet_mfnet', "the model has no 'unlabeled', its classes are other, road"),
     ('ms2mnet_potsdam', "the model has no 'impervious_surface'")])
 def test_a_model_with_other_classes_is_refused(name, message):
     with pytest.raises(ParameterError, match=message):
-        PROTOCOLS[name].check(load_card('msrs_person_car_bike'))
+        PROTOCOLS[name].check(load_card('msrs_scene'))
 
 
 def test_a_window_needs_a_network_that_is_made_for_it(write_card):

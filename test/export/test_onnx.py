@@ -215,7 +215,7 @@ def test_every_network_can_be_exported(name, shallow, tmp_path):
         if value.is_floating_point() else value for key, value in network.state_dict().items()})
     size, channels = TRIALS[name].sizes[0], network.X_CHANNELS
     card = replace(
-        load_card('msrs_person_car_bike'), weights=None, network=name, input_size=size,
+        load_card('msrs_scene'), weights=None, network=name, input_size=size,
         network_args=SMALL[name], rgb=RgbInput((0.5,) * 3, (0.2,) * 3),
         x=XInput('thermal', (0.5,) * channels, (0.2,) * channels))
     network = fold(network.eval())

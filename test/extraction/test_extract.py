@@ -223,7 +223,7 @@ def test_frames_are_registered_where_the_parameters_say_so(tmp_path, command):
     parameters = Parameters(
         registration_mode='homography', registration_homography=(1, 0, 3, 0, 1, 0, 0, 0, 1),
         registration_x_size=(16, 12), registration_rgb_size=(16, 12))
-    rig = Rig(parameters, load_card('msrs_person_car_bike').x, {}.get)
+    rig = Rig(parameters, load_card('msrs_scene').x, {}.get)
     for i, sample in enumerate(FolderDataset(tmp_path / 'out')):
         np.testing.assert_array_equal(sample.x, rig.place(frame(i)[1], (16, 12)))
         assert not np.array_equal(sample.x, frame(i)[1])

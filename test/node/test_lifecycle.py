@@ -65,7 +65,7 @@ def test_nothing_is_served_while_inactive(stage, make_node, engine):
 
 
 @pytest.mark.parametrize(('parameters', 'words'), [
-    ({'model': 'nonesuch'}, ['nonesuch', 'msrs_person_car_bike']),
+    ({'model': 'nonesuch'}, ['nonesuch', 'msrs_scene']),
     ({'overlay.alpha': 2.0}, ['overlay.alpha', '2.0', '0 to 1']),
     ({'sync.slop_ms': 'soon'}, ['sync.slop_ms', 'soon', 'number']),
     ({'sync.slopms': 10.0}, ['sync.slopms', 'sync.slop_ms']),
