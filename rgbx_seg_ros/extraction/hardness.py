@@ -10,19 +10,15 @@ teaches it most.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+from rgbx_seg_ros.evaluation.frame_scores import mean_confidence
 from rgbx_seg_ros.frames.smoothing import LimitsTracker
 from rgbx_seg_ros.inference.segmenter import Segmentation, Segmenter
 from rgbx_seg_ros.messages.images import stamp_ns
+from rgbx_seg_ros.replay.flicker import flips_per_s, still_pixels, View
 from rgbx_seg_ros.sensors import Sensors
 from rgbx_seg_ros.sync.pairing import Pair
 
-_LONGEST_GAP_NS = 1_000_000_000
-"""Frames further apart are of two scenes."""
-_BLUR = 5, 5
-_STILL = 0.1
-"""A pixel that moves by less of the contrast shows the same thing."""
 _LEAST_STILL = 0.1
 """Of a frame of which less stands still nobody can tell whether it flickers."""
 
@@ -36,8 +32,8 @@ class Score(NamedTuple):
     """Share of the pixels to which RGB alone and X alone give different classes, 0..1."""
     flicker: float | None
     """
-    Share of the pixels whose class is not that of the pair before though neither frame has changed
-    there, in a second; None without such a pair, or where next to nothing stands still.
+    Share of the still pixels whose class flips since the pair before, per second, as
+    `replay.flicker` has it; None without such a pair, or where next to nothing stands still.
     """
 
 
@@ -45,10 +41,7 @@ class Score(NamedTuple):
 class _Seen:
     """A pair as the model gets it, and the mask once there is one."""
 
-    stamp_ns: int
-    rgb: np.ndarray
-    x: np.ndarray
-    limits: tuple[float, float]
+    view: View
     result: Segmentation | None = None
 
 
@@ -70,49 +63,30 @@ class Judge:
         """Take the next pair, whose X lies on RGB as `x`; raise FrameError as a segmenter does."""
         limits = self._limits(pair.x.pixels, stamp_ns(pair.x.message.header))
         self._before = self._now
-        self._now = _Seen(pair.rgb_stamp_ns, pair.rgb.pixels, x, limits)
+        self._now = _Seen(View(pair.rgb_stamp_ns, pair.rgb.pixels, x, limits))
 
     def score(self) -> Score:
         """Return the score of the pair that was seen last."""
         now = self._now
         assert now is not None
-        rgb, x = (self._segmenter(now.rgb, now.x, sensors, now.limits).mask
-                  for sensors in (Sensors.RGB, Sensors.X))
-        return Score(float(self._result(now).confidence.mean() / 255),
-                     float((rgb != x).mean()), self._flicker())
+        _, *frames = now.view
+        disagreement = self._segmenter.disagreement(*frames)
+        return Score(mean_confidence(self._result(now).confidence), disagreement, self._flicker())
 
     def _result(self, seen):
         if seen.result is None:
-            seen.result = self._segmenter(seen.rgb, seen.x, Sensors.BOTH, seen.limits)
+            _, rgb, x, limits = seen.view
+            seen.result = self._segmenter(rgb, x, Sensors.BOTH, limits)
         return seen.result
 
     def _flicker(self):
         before, now = self._before, self._now
-        if before is None or before.rgb.shape != now.rgb.shape or before.x.shape != now.x.shape:
+        still = None if before is None else still_pixels(before.view, now.view)
+        if still is None or still.mean() < _LEAST_STILL:
             return None
-        gap_ns = now.stamp_ns - before.stamp_ns
-        if not 0 < gap_ns <= _LONGEST_GAP_NS:
-            return None
-        still = _still(before.rgb, now.rgb)
-        still &= cv2.resize(_still(before.x, now.x).astype(np.uint8), now.rgb.shape[1::-1],
-                            interpolation=cv2.INTER_NEAREST) > 0
-        if still.mean() < _LEAST_STILL:
-            return None
-        flipped = self._result(before).mask != self._result(now).mask
-        return float(flipped[still].mean() / (gap_ns / 1e9))
-
-
-def _still(before, after):
-    """Return where a frame has not changed, (H, W) bool."""
-    before, after = (cv2.blur(_grey(frame), _BLUR) for frame in (before, after))
-    low, high = np.percentile(before[::4, ::4], (1, 99))
-    return np.abs(after - before) <= _STILL * (high - low)
-
-
-def _grey(frame):
-    """Return a frame as float32 of one channel; what has no measurement counts as 0."""
-    frame = np.nan_to_num(frame.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return frame if frame.ndim == 2 else frame.mean(axis=2)
+        flips = still & (self._result(before).mask != self._result(now).mask)
+        gap_ns = now.view.time_ns - before.view.time_ns
+        return flips_per_s(int(flips.sum()), int(still.sum()) * gap_ns)
 
 
 def hardness(scores: list[Score]) -> list[float]:

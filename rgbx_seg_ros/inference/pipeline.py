@@ -79,7 +79,8 @@ class Pipeline:
     X is brought onto RGB by `rig`, and its range smoothed over `x_smoothing_s`, see
     `frames.LimitsTracker`. A frame that cannot be used goes to `refuse(modality, error, reason)`,
     and its job makes no mask. `timed(prepare_ms=..., inference_ms=..., post_ms=...)` gets the
-    times of each job that does.
+    times of each job that does. `placed` is the X (h, w) or (h, w, C) of the newest mask, on the
+    pixels of that, and the raw values of it that became 0 and 1.
     """
 
     def __init__(self, segmenter: Segmenter, rig: Rig, x_smoothing_s: float, refuse, timed):
@@ -89,6 +90,7 @@ class Pipeline:
         self._rgb_grid: Grid | None = None
         self._bits = BitWatch()
         self._may_be_painted = segmenter.x.kind == 'thermal'
+        self.placed = _NOTHING
 
     def __call__(self, job: Job,
                  parameters: Parameters) -> tuple[np.ndarray, Segmentation, Grid] | None:
@@ -115,7 +117,7 @@ class Pipeline:
         placed = _NOTHING if x is None else self._placed(job, grid, rgb, x)
         if placed is None:
             return None
-        x, limits = placed
+        self.placed = x, limits = placed
         prepared = time.perf_counter()
         try:
             result = self._segmenter(rgb, x, sensors, limits)

@@ -143,3 +143,13 @@ class Segmenter:
         done = time.perf_counter()
         return Segmentation(mask, confidence, fused[0] if fused else None,
                             1e3 * (prepared - started), 1e3 * (done - prepared))
+
+    def disagreement(self, rgb: np.ndarray, x: np.ndarray,
+                     x_limits: tuple[float, float] | None = None) -> float:
+        """
+        Return the share of the pixels, 0..1, to which RGB alone and X alone give other classes.
+
+        It takes what a call takes, and segments the pair twice.
+        """
+        alone = [self(rgb, x, sensors, x_limits).mask for sensors in (Sensors.RGB, Sensors.X)]
+        return float((alone[0] != alone[1]).mean())

@@ -28,7 +28,6 @@ from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError
 from rgbx_seg_ros.evaluation.frame_scores import FrameScore, mean_confidence, unlabeled_share
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
-from rgbx_seg_ros.frames.raw import find_x_limits
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.pipeline import Job, Pipeline
@@ -36,7 +35,7 @@ from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.registration.rig import Rig
-from rgbx_seg_ros.replay.flicker import Flicker
+from rgbx_seg_ros.replay.flicker import Flicker, View
 from rgbx_seg_ros.replay.pairs import (
     first_infos,
     needed_info_topics,
@@ -141,9 +140,8 @@ class _Replay:
         confidence = mean_confidence(result.confidence)
         score = FrameScore(self.pairs - 1, name, math.nan, result.inference_ms, None,
                            unlabeled_share(result.mask), confidence, {})
-        x = self.rig.place(pair.x.pixels, rgb.shape[1::-1])
-        self.flicker.add(pair.rgb_stamp_ns, rgb, x,
-                         find_x_limits(pair.x.pixels, self._segmenter.x), result.mask)
+        x, limits = self._pipeline.placed
+        self.flicker.add(View(pair.rgb_stamp_ns, rgb, x, limits), result.mask)
         if self._gallery is not None:
             sample = shrunk(Sample(name, rgb, x, None))
             if not self._has_labels:

@@ -76,14 +76,24 @@ def test_flicker_is_what_changes_in_the_mask_and_not_in_the_frames_in_a_second(m
 @pytest.mark.parametrize('modality', ['rgb', 'x'])
 def test_what_moves_in_one_frame_does_not_flicker_and_does_not_hide_the_rest(model, modality):
     moved = {'rgb': RGB, 'x': X}[modality].copy()
-    moved[:, :W // 2] = 255
+    moved[:, :W // 2] += 128
     model.score(pair_of(0))
-    model.masks[Sensors.BOTH][:, :W // 2 - 4] = 1
+    model.masks[Sensors.BOTH][:, :W // 2] = 1
     assert model.score(pair_of(1, **{modality: moved})).flicker == 0
     model.score(pair_of(2))
     model.score(pair_of(3))
     model.masks[Sensors.BOTH][:] = 2
     assert model.score(pair_of(4, **{modality: moved})).flicker == pytest.approx(10)
+
+
+def test_flicker_is_that_of_a_replay(tmp_path, tiny_card):
+    """Also where X has 16 bits and changes its range: noise in one is a change in the other."""
+    segmenter = Segmenter(load_card(tiny_card), Counting())
+    bag, out = write_deep(tmp_path / 'bag', 2), tmp_path / 'out'
+    extract([bag], out, choice=Choice(hardest=2), segmenter=segmenter)
+    [_, line] = lines_of(out / 'scores.jsonl')
+    report = replay(bag, segmenter)
+    assert line['flicker'] == report.flicker_per_s > 0
 
 
 @pytest.mark.parametrize('later', [0, -1, 11])
@@ -171,10 +181,10 @@ class Counting(Engine):
         return np.uint8((2.999 * share).clip(0, 2)), np.uint8(255 * share.clip(0, 1))
 
 
-def write_deep(path):
-    """Write nine pairs whose X has 16 bits, and in which something hot comes into view."""
+def write_deep(path, count=9):
+    """Write pairs whose X has 16 bits, and in which something hot comes into view."""
     with BagWriter(path) as bag:
-        for i in range(9):
+        for i in range(count):
             time_ns = START_NS + i * PERIOD_NS
             x = X.astype(np.uint16) * 30
             x[:, :i] += 9000

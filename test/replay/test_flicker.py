@@ -11,7 +11,7 @@ import pytest
 from rgbx_seg_ros.bags.storage import image_message
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.inference.segmenter import Segmenter
-from rgbx_seg_ros.replay.flicker import Flicker, MAX_GAP_NS
+from rgbx_seg_ros.replay.flicker import Flicker, MAX_GAP_NS, View
 from rgbx_seg_ros.replay.replay import replay
 from support.replay_bags import (
     Engine,
@@ -36,7 +36,7 @@ def flicker_of(*frames, gap_ns=PERIOD_NS):
     """Return what comes of frames (rgb, x, mask), one behind the other."""
     found = Flicker()
     for i, (rgb, x, mask) in enumerate(frames):
-        found.add(i * gap_ns, rgb, x, LIMITS, mask)
+        found.add(View(i * gap_ns, rgb, x, LIMITS), mask)
     return found
 
 
