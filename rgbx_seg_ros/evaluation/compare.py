@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.errors import DataError
+from rgbx_seg_ros.evaluation.frame_scores import BLIND
 from rgbx_seg_ros.evaluation.pages import write_page
 from rgbx_seg_ros.evaluation.protocols import PROTOCOLS
 from rgbx_seg_ros.evaluation.results import (
@@ -166,8 +167,8 @@ def _scores(sums, ids, absent):
 
 def _without_labels(pairs) -> Iterator[Change]:
     """Yield the changes of what frames tell without a label."""
-    for name, key in (('unlabeled_share', 'unlabeled'), ('mean_confidence', 'confidence')):
-        values = np.array([[frame[key] for frame in frames]
+    for name, key in zip(BLIND, ('unlabeled', 'confidence', 'disagreement'), strict=True):
+        values = np.array([[frame.get(key) for frame in frames]
                            for frames in zip(*pairs, strict=True)], np.float64)
         weights = np.array([[frame.get('pairs', 1) for frame in frames]
                             for frames in zip(*pairs, strict=True)], np.float64)

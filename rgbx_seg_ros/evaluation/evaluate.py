@@ -132,6 +132,11 @@ class Evaluation:
     remarks: tuple[str, ...] = ()
     """What the labels and frames make of the scores, as `Survey` tells it."""
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether any frame has a label or boxes."""
+        return bool(self.parts['all'].counts[1:].any())
+
     def means(self, part: str = 'all') -> dict[str, float]:
         """Return the protocol's mean of each score of the classes."""
         return {name: self.protocol.mean(column, self.labels)
@@ -171,12 +176,16 @@ class Evaluation:
 
     def __str__(self):
         tally = self.parts['all'].tally
-        lines = [table(self.labels.names, tally.columns(), self.means(),
-                       tally.matrix.pixel_accuracy())
-                 + f', calibration error {percent(tally.calibration.error())}']
+        lines = []
+        if self.is_scored:
+            lines.append(table(self.labels.names, tally.columns(), self.means(),
+                               tally.matrix.pixel_accuracy())
+                         + f', calibration error {percent(tally.calibration.error())}')
         blind = without_labels(self.frames)
         lines.append(f'unlabeled {percent(blind["unlabeled_share"])}, mean confidence '
                      f'{percent(blind["mean_confidence"])}')
+        if not math.isnan(blind['disagreement']):
+            lines.append(f'disagreement of RGB alone and X alone {percent(blind["disagreement"])}')
         lines += [f'{name}: {part.counts[0]} pairs, mean IoU {percent(self.means(name)["iou"])}, '
                   f'pixel accuracy {percent(part.tally.matrix.pixel_accuracy())}'
                   for name, part in self.parts.items() if name != 'all']
@@ -189,7 +198,7 @@ class Evaluation:
 def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Sensors.BOTH,
              protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
              processes: Processes = ALONE, parameters: Parameters = DEFAULTS,
-             classes: ScoredClasses | None = None) -> Evaluation:
+             classes: ScoredClasses | None = None, disagreement: bool = False) -> Evaluation:
     """
     Segment every pair of `data` and return the scores.
 
@@ -197,9 +206,10 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     Frames without a label count for the boxes only. A `gallery` gets the labelled frames, with
     their mean IoU. Each of several `processes` takes its share of the frames, and all of them
     return the same. Of `parameters` those of the registration and the confidence count. The
-    classes of the score are those of the model, unless `classes` says otherwise. Raise
-    DataError where there is nothing to score against, and ParameterError for a protocol, a loss or
-    parameters that the model cannot have.
+    classes of the score are those of the model, unless `classes` says otherwise. With
+    `disagreement` the single sensors are compared, too, by two more masks of each pair. Raise
+    DataError where there is nothing to score against, unless that is asked for, and ParameterError
+    for a protocol, a loss or parameters that the model cannot have.
     """
     card = segmenter.card
     presentation = Presentation(segmenter, protocol, parameters, sensors)
@@ -229,7 +239,8 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
             score = mean(ious[protocol.ids(labels)])
             frames.append(FrameScore(
                 index, sample.name, score, ms, light.get(sample.name), unlabeled_share(mask),
-                mean_confidence(confidence), class_pixels(of_frame.tally.matrix, labels.names)))
+                mean_confidence(confidence), class_pixels(of_frame.tally.matrix, labels.names),
+                presentation.disagreement(sample) if disagreement else math.nan))
             # Nothing but background, and found to be so, is no frame to look at.
             if gallery is not None and np.isfinite(ious).sum() > 1:
                 gallery.add(sample, score, mask)
@@ -240,7 +251,7 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     for part in parts.values():
         whole.add(part)
     remarks = *survey.faults(data), *survey.remarks(data, data.CLASSES or card.labels)
-    if not whole.counts[1:].any():
+    if not whole.counts[1:].any() and not disagreement:
         raise DataError('; '.join((f'{str(data.root)!r} has neither label/ nor boxes/ for its '
                                    'frames: nothing to score against', *remarks)))
     return Evaluation(labels, protocol, {'all': whole, **parts} if light else parts, frames,
@@ -324,6 +335,7 @@ def add_arguments(parser):
     parser.add_argument('--lost', choices=('rgb', 'x'),
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
+    offline.add_disagreement(parser)
     parser.add_argument('--common', action='store_true',
                         help='score the classes that the data set and the model both have, by '
                              'name, and all others as one')
@@ -369,7 +381,8 @@ def _run(args, given, gate, processes):
     gate.check_data({**setting, 'classes': dict.fromkeys(labels.names),
                      'frames': [{'name': name} for name in data.names]})
     gallery = Gallery(labels) if args.report else None
-    scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters, classes)
+    scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters, classes,
+                      args.disagreement)
     if not processes.is_first:
         return 0
     without = f' without {args.lost}' if args.lost else ''

@@ -10,6 +10,9 @@ import numpy as np
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.evaluation.metrics import ConfusionMatrix
 
+BLIND = ('unlabeled_share', 'mean_confidence', 'disagreement')
+"""Means over frames that need no label."""
+
 
 class FrameScore(NamedTuple):
     """What is kept of a frame."""
@@ -28,6 +31,8 @@ class FrameScore(NamedTuple):
     """Mean confidence of its pixels, 0..1; NaN where there is none."""
     pixels: dict[str, dict[str, int]]
     """Counts of `class_pixels`; empty without a label."""
+    disagreement: float = math.nan
+    """Share of its pixels to which RGB alone and X alone give other classes; NaN if not asked."""
 
 
 def class_pixels(matrix: ConfusionMatrix, names: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -56,9 +61,9 @@ def mean_confidence(confidence: np.ndarray | None) -> float:
 
 def without_labels(frames: Iterable[FrameScore]) -> dict[str, float]:
     """Return what frames tell without a label: means in which each frame counts the same."""
-    shares = [(frame.unlabeled, frame.confidence) for frame in frames]
-    unlabeled, confidence = np.mean(shares, axis=0).tolist() if shares else (math.nan, math.nan)
-    return {'unlabeled_share': unlabeled, 'mean_confidence': confidence}
+    shares = [(frame.unlabeled, frame.confidence, frame.disagreement) for frame in frames]
+    means = np.mean(shares, axis=0).tolist() if shares else [math.nan] * len(BLIND)
+    return dict(zip(BLIND, means, strict=True))
 
 
 def without_nan(facts):

@@ -133,9 +133,12 @@ class Gate:
             if getattr(args, name) is not None and not any(getattr(args, one) for one in base):
                 raise ParameterError(f'--{name} counts for nothing without '
                                      f'{" or ".join(f"--{one}" for one in base)}: give that too')
+        requirements = [Requirement.parsed(text) for text in args.require]
+        if not args.disagreement and any(one.metric == 'disagreement' for one in requirements):
+            raise ParameterError("metric 'disagreement' has no value without --disagreement: give "
+                                 'that too')
         tolerance = TOLERANCE if args.tolerance is None else args.tolerance
-        return cls(verb, map(Requirement.parsed, args.require), args.baseline, tolerance,
-                   args.junit)
+        return cls(verb, requirements, args.baseline, tolerance, args.junit)
 
     def __bool__(self):
         return bool(self.requirements)

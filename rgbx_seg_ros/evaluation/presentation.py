@@ -43,9 +43,7 @@ class Presentation:
                 'both cameras, and a folder of frames has none: replay a bag, or score with the '
                 'homography that rgbx-seg calibrate finds')
         self._rig = Rig(parameters, segmenter.card.x, lambda modality: None)
-        if self._window and sensors is not Sensors.BOTH:
-            raise ParameterError(f'{sensors.value!r} alone cannot be scored with a window: no '
-                                 'image in pieces was ever made without one of the two')
+        self._check_sensors(sensors)
         if self._window and self._threshold:
             raise ParameterError(
                 f"parameter 'confidence.threshold' is {self._threshold!r}, but with a window "
@@ -89,6 +87,23 @@ class Presentation:
         except FrameError as error:
             raise DataError(f'frame {sample.name!r}: {error}') from error
         return replace(sample, x=placed, x_limits=limits)
+
+    def disagreement(self, sample: Sample) -> float:
+        """
+        Return that of RGB alone and X alone on a prepared sample, see `Segmenter.disagreement`.
+
+        Raise DataError and ParameterError as `segment` does.
+        """
+        self._check_sensors(Sensors.X)
+        try:
+            return self._segmenter.disagreement(sample.rgb, sample.x, sample.x_limits)
+        except FrameError as error:
+            raise DataError(f'frame {sample.name!r}: {error}') from error
+
+    def _check_sensors(self, sensors):
+        if self._window and sensors is not Sensors.BOTH:
+            raise ParameterError(f'{sensors.value!r} alone cannot be scored with a window: no '
+                                 'image in pieces was ever made without one of the two')
 
     def segment(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
         """

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.evaluation.frame_scores import BLIND
 from rgbx_seg_ros.files import JSON_FORMAT
 from rgbx_seg_ros.sync.pairing import DROP_REASONS
 
@@ -55,6 +56,8 @@ METRICS = {
     'unlabeled_share': Metric('share of the pixels that masks leave at 255, mean over frames',
                               of_part=False, held='<='),
     'mean_confidence': Metric('mean confidence, mean over frames', of_part=False),
+    'disagreement': Metric('share of the pixels to which RGB alone and X alone give other '
+                           'classes, mean over frames; with --disagreement', of_part=False),
     'latency_p50_ms': Metric('median of the time from frames to mask in memory', of_part=False,
                              share=False),
     'latency_p95_ms': Metric('its 95th percentile', of_part=False, share=False),
@@ -121,7 +124,8 @@ def units(facts: dict) -> list[dict]:
     if 'bags' not in facts:
         return facts['frames']
     return [{'name': bag['name'], 'pixels': bag['pixels'], 'pairs': bag['pairs'],
-             'unlabeled': bag['unlabeled_share'], 'confidence': bag['mean_confidence']}
+             'unlabeled': bag['unlabeled_share'], 'confidence': bag['mean_confidence'],
+             'disagreement': bag.get('disagreement')}
             for bag in facts['bags']]
 
 
@@ -160,7 +164,7 @@ def metrics(facts: dict) -> dict[str, float | None]:
     known = facts.get('latency_ms', {})  # where the frames are not told
     found.update({name: float(np.percentile(times, share)) if times else known.get(f'p{share}')
                   for name, share in LATENCIES.items()})
-    found.update({name: facts.get(name) for name in ('unlabeled_share', 'mean_confidence')})
+    found.update({name: facts.get(name) for name in BLIND})
     return found
 
 

@@ -37,6 +37,14 @@ def add_arguments(parser, model: str = 'needed unless a file names one') -> None
     parser.add_argument('--device', help='auto, cpu, cuda or cuda:N (default: auto)')
 
 
+def add_disagreement(parser) -> None:
+    """Declare the argument that asks for the disagreement of the single sensors."""
+    parser.add_argument('--disagreement', action='store_true',
+                        help='tell on what share of the pixels the masks of RGB alone and of X '
+                             'alone differ, which needs no label: the network runs three times '
+                             'a pair')
+
+
 def given(args, used: tuple[str, ...], needs_model: bool = True) -> Given:
     """
     Return the parameters that the command line and its files give, of which `used` count.

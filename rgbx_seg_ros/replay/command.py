@@ -53,6 +53,7 @@ def add_arguments(parser):
                         help='added to the stamps of X before they are compared (default: 0)')
     parser.add_argument('--storage', choices=STORAGES, default='mcap',
                         help='kind of file of the new bag (default: mcap)')
+    offline.add_disagreement(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
     parser.add_argument('--report', type=Path, metavar='FILE.html',
                         help='page with scores, times, and the worst and best frames')
@@ -89,7 +90,8 @@ def main(args):
     gate.check(segmenter.labels.names)
     try:
         report = replay(bag, segmenter, out, args.rgb_topic, args.x_topic, args.label_topic,
-                        args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters)
+                        args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters,
+                        disagreement=args.disagreement)
     except DataError as error:
         if not gate:
             raise
@@ -118,6 +120,8 @@ def _replay_fleet(args):
         (parameters.slop_ms, args.slop_ms), (parameters.x_offset_ms, args.x_offset_ms))))
     options = {name: getattr(args, name) for name in (
         'rgb_topic', 'x_topic', 'label_topic', 'slop_ms', 'x_offset_ms', 'storage')}
+    if args.disagreement:  # what was made before there was that option stays done without it
+        options['disagreement'] = True
     on_cpu = find_device(parameters.device).type == 'cpu'
     jobs = args.jobs or (cores() if on_cpu else 1)
     fleet = Fleet.of(bags, args.out, args.resume, parameters=parameters, options=options,

@@ -26,6 +26,7 @@ from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.replay.fleet_page import write_fleet_page
 from rgbx_seg_ros.replay.folder import bag_names, identity, RESULTS, RunFolder, setting
 from rgbx_seg_ros.replay.merged import bag_facts, Merged
+from rgbx_seg_ros.replay.report import BETWEEN
 from rgbx_seg_ros.replay.worker import Task
 from rgbx_seg_ros.replay.workers import threads
 from rgbx_seg_ros.tables import aligned, figures, wrapped
@@ -195,6 +196,8 @@ def told(facts: dict[str, Any], table: str) -> str:
     more = [
         ('dropped', str(sum(totals['drops'].values())), drops),
         ('X minus RGB', f'{offset["median"]:.1f}', f'ms median, p95 {offset["p95"]:.1f} ms'),
+        *([('disagreement', _percent(totals['disagreement']), BETWEEN)]
+          * (totals['disagreement'] is not None)),
         ('flicker', 'n/a' if flicker is None else f'{flicker:.2f}',
          'of the pixels per second change their class where neither sensor changed, on '
          f'{_percent(totals["still_share"])} %'),

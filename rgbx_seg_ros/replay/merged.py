@@ -36,13 +36,14 @@ class _Frames:
         self.names = names
         self._pixels = np.zeros((len(_COUNTS), len(names)), np.int64)
         self._labelled = 0
-        self.ms, self._unlabeled, self._confidence = [], [], []
+        self.ms, self._unlabeled, self._confidence, self._disagreement = [], [], [], []
 
     def add(self, frame):
         """Count a frame as the JSON of a replay tells it."""
         self.ms.append(frame['ms'])
         self._unlabeled.append(frame['unlabeled'])
         self._confidence.append(frame['confidence'])
+        self._disagreement.append(frame.get('disagreement'))  # older versions have none
         self._labelled += bool(frame['pixels'])
         for name, pixels in frame['pixels'].items():
             self._pixels[:, self.names.index(name)] += [pixels[count] for count in _COUNTS]
@@ -64,6 +65,7 @@ class _Frames:
         return {
             'pairs': len(self), 'scored': self._labelled,
             'unlabeled_share': _mean(self._unlabeled), 'mean_confidence': _mean(self._confidence),
+            'disagreement': _mean(self._disagreement),
             'latency_ms': {f'p{share}': value for share, value in zip(
                 LATENCIES.values(), _percentiles(self.ms, LATENCIES.values()), strict=True)}}
 

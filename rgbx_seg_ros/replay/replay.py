@@ -66,10 +66,11 @@ class _Replay:
     `infos` are the first CameraInfo of rgb and x, as far as the registration needs them.
     """
 
-    def __init__(self, segmenter, parameters, settings, infos, writer, gallery, has_labels):
+    def __init__(self, segmenter, parameters, settings, infos, writer, gallery, has_labels,
+                 disagreement):
         self._segmenter, self._parameters = segmenter, parameters
         self._writer, self._gallery, self._has_labels = writer, gallery, has_labels
-        self._infos = infos
+        self._infos, self._disagreement = infos, disagreement
         self.rig = Rig(parameters, segmenter.card.x, infos.get)
         self.finder = PairFinder(settings, parameters.rgb_bits)
         self._pipeline = Pipeline(segmenter, self.rig, parameters.x_smoothing_s,
@@ -138,9 +139,11 @@ class _Replay:
         sample = None
         name = f'{pair.rgb_stamp_ns // 10 ** 9}.{pair.rgb_stamp_ns % 10 ** 9:09d}'
         confidence = mean_confidence(result.confidence)
-        score = FrameScore(self.pairs - 1, name, math.nan, result.inference_ms, None,
-                           unlabeled_share(result.mask), confidence, {})
         x, limits = self._pipeline.placed
+        disagreement = (self._segmenter.disagreement(rgb, x, limits) if self._disagreement
+                        else math.nan)
+        score = FrameScore(self.pairs - 1, name, math.nan, result.inference_ms, None,
+                           unlabeled_share(result.mask), confidence, {}, disagreement)
         self.flicker.add(View(pair.rgb_stamp_ns, rgb, x, limits), result.mask)
         if self._gallery is not None:
             sample = shrunk(Sample(name, rgb, x, None))
@@ -162,7 +165,8 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
            x_topic: str = X_TOPIC, label_topic: str | None = None, slop_ms: float | None = None,
            x_offset_ms: float | None = None, storage: str = 'mcap', page: Path | None = None,
            parameters: Parameters = DEFAULTS,
-           progress: Callable[[Iterable, int], Iterable] = progress_bar) -> Report:
+           progress: Callable[[Iterable, int], Iterable] = progress_bar,
+           disagreement: bool = False) -> Report:
     """
     Segment every pair of frames in `bag` and write the masks to the new bag `out`.
 
@@ -174,8 +178,9 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     it is there. Malformed messages are counted and left out. `page` is an HTML file for scores,
     times and the worst and best frames, without labels those of the lowest and highest mean
     confidence. Of `parameters` those of `USED` count, but for what the segmenter has been made of;
-    `slop_ms` and `x_offset_ms` take the place of theirs. Raise DataError for bags that cannot be
-    read or written, or that hold no pair.
+    `slop_ms` and `x_offset_ms` take the place of theirs. With `disagreement` the single sensors
+    are compared, too, by two more masks of each pair. Raise DataError for bags that cannot be read
+    or written, or that hold no pair.
     """
     bag = bag_path(bag)
     out = masks_path(bag) if out is None else Path(out)
@@ -195,7 +200,8 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
             labelled = 'label' in topics
             gallery = page and Gallery(segmenter.labels,
                                        'mean IoU' if labelled else 'mean confidence')
-            run = _Replay(segmenter, parameters, settings, infos, writer, gallery, labelled)
+            run = _Replay(segmenter, parameters, settings, infos, writer, gallery, labelled,
+                          disagreement)
             wanted = {*kinds, *info_topics.values()}
             for topic, now_ns, message in progress(
                     reader.messages(wanted), sum(map(reader.counts.get, wanted))):

@@ -15,6 +15,9 @@ from rgbx_seg_ros.files import visible
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.tables import aligned
 
+BETWEEN = '% of the pixels, between RGB alone and X alone'
+"""What a disagreement is, behind its number."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -101,6 +104,8 @@ class Report:
              f'ms median, p95 {self.inference_ms["p95"]:.1f} ms; {self.model} on {self.device}'),
             ('unlabeled', percent(blind['unlabeled_share']),
              f'% of the pixels, mean confidence {percent(blind["mean_confidence"])} %'),
+            *([('disagreement', percent(blind['disagreement']), BETWEEN)]
+              * (not math.isnan(blind['disagreement']))),
             ('flicker', 'n/a' if math.isnan(self.flicker_per_s) else f'{self.flicker_per_s:.2f}',
              'of the pixels per second change their class where neither sensor changed, on '
              f'{percent(self.still_share)} %'),
@@ -126,6 +131,7 @@ def write_page(page: Path, report: Report, part: Part, inference_ms, segmenter: 
     bag = Path(report.bag)
     scores = Evaluation(segmenter.labels, PROTOCOLS['plain'], {'all': part}, [])
     drops = ', '.join(f'{reason} {count}' for reason, count in sorted(report.drops.items()))
+    blind = without_labels(report.frames)
     notes = {
         **{name: f'{report.messages[name]} in {topic}' for name, topic in report.topics.items()},
         'pairs': f'{report.pairs}, X minus RGB: median {report.offset_ms["median"]:.1f} ms, p95 '
@@ -133,6 +139,8 @@ def write_page(page: Path, report: Report, part: Part, inference_ms, segmenter: 
         'dropped': drops or 'none',
         **{f'first bad {kind}': text for kind, text in report.malformed.items()},
         **({'drift': report.drift} if report.drift else {}),
+        **({} if math.isnan(blind['disagreement']) else {
+            'disagreement': f'{percent(blind["disagreement"])} {BETWEEN}'}),
         'masks': report.out}
     facts = {**(scores.facts() if report.scored else {}), 'made_by': made_by(report, segmenter)}
     write_report(page, f'{report.model} on {bag.resolve().name}', facts, segmenter.labels,

@@ -86,14 +86,15 @@ def test_what_moves_in_one_frame_does_not_flicker_and_does_not_hide_the_rest(mod
     assert model.score(pair_of(4, **{modality: moved})).flicker == pytest.approx(10)
 
 
-def test_flicker_is_that_of_a_replay(tmp_path, tiny_card):
+def test_disagreement_and_flicker_are_those_of_a_replay(tmp_path, tiny_card):
     """Also where X has 16 bits and changes its range: noise in one is a change in the other."""
     segmenter = Segmenter(load_card(tiny_card), Counting())
     bag, out = write_deep(tmp_path / 'bag', 2), tmp_path / 'out'
     extract([bag], out, choice=Choice(hardest=2), segmenter=segmenter)
     [_, line] = lines_of(out / 'scores.jsonl')
-    report = replay(bag, segmenter)
+    report = replay(bag, segmenter, disagreement=True)
     assert line['flicker'] == report.flicker_per_s > 0
+    assert line['disagreement'] == report.frames[1].disagreement > 0
 
 
 @pytest.mark.parametrize('later', [0, -1, 11])

@@ -355,6 +355,26 @@ def test_with_other_options_all_is_done_again(tmp_path, fleet, options, said):
     assert facts['totals']['pairs'] == 8
 
 
+def test_what_an_older_version_has_made_stays_done_until_more_is_asked_for(tmp_path, fleet):
+    """It knew no disagreement, neither among its options nor of its frames."""
+    bags = write_fleet(tmp_path / 'bags', 'ab')
+    fleet(bags)
+    for name in 'ab':
+        path = tmp_path / 'out' / name / 'result.json'
+        facts = json.loads(path.read_text())
+        del facts['disagreement']
+        for frame in facts['frames']:
+            del frame['disagreement']
+        assert 'disagreement' not in facts['setting']
+        path.write_text(json.dumps(facts))
+    code, out, _, facts = fleet(bags, '--resume', '--report', tmp_path / 'page.html')
+    assert code == 0 and '2 of 2 bags are done and have not changed' in out
+    assert facts['totals']['disagreement'] is None
+    code, out, _, facts = fleet(bags, '--resume', '--disagreement')
+    assert code == 0 and out.count('again, disagreement is True, was None') == 2
+    assert facts['totals']['disagreement'] is not None
+
+
 def test_other_weights_of_the_model_are_told(tmp_path, fleet, tiny_card):
     card = Path(shutil.copy(tiny_card, tmp_path))
     weights = Path(shutil.copy(tiny_card.with_name('tiny.safetensors'), tmp_path))
