@@ -60,6 +60,13 @@ def test_a_flip_where_a_sensor_changed_is_none(levels, counts, still):
     assert found.per_s == pytest.approx((8 / 32 if still else 4 / 28) / 0.1)
 
 
+def test_what_x_may_move_by_is_a_share_of_its_range_by_then():
+    found = Flicker()
+    for i, limits in enumerate((LIMITS, (500.0, 755.0))):  # 8 counts in place of 32
+        found.add(View(i * PERIOD_NS, RGB, X + 9 * i, limits), MASK)
+    assert found.still_share == 0
+
+
 def test_x_of_several_channels_and_without_a_measurement():
     x = np.repeat(X[..., None], 3, axis=2)
     other = x.copy()
