@@ -13,6 +13,7 @@ from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.engines.graph import resized, to_batch
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.fields import check_number
+from rgbx_seg_ros.frames.faults import DARK_NOISE, dimmed
 from rgbx_seg_ros.training.augment_x import AugmentX
 from torch.nn import functional as F
 
@@ -24,8 +25,6 @@ _SHIFT = 32.0
 _FACTORS = (0.5, 1.5)
 _HUE = 18
 _LIGHT = (0.02, 0.4)
-_NOISE = 1.0
-"""Largest standard deviation of the noise of a dark pixel, in 8-bit levels; it grows as light."""
 
 
 @dataclass(frozen=True)
@@ -285,8 +284,7 @@ def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return an image (H, W, 3) uint8 as a camera takes it in little light, with its noise."""
     light = math.exp(rng.uniform(*np.log(_LIGHT)))
     noise = rng.standard_normal(rgb.shape, np.float32)
-    level = rgb * np.float32(light)
-    return _levels(level + np.float32(rng.uniform(0.0, _NOISE)) * np.sqrt(1.0 + level) * noise)
+    return dimmed(rgb, light, rng.uniform(0.0, DARK_NOISE), noise)
 
 
 def _part(image, top, left, size):
