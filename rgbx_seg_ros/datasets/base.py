@@ -218,6 +218,14 @@ class PairedDataset:
         """Return the boxes of a frame: class id, centre x and y, width and height, relative."""
         return []
 
+    def recordings(self) -> list[list[tuple[str, int]]]:
+        """
+        Return the frames of each recording in the order of time: names, and stamps of X in ns.
+
+        Without any the data set does not tell which of its frames follow each other.
+        """
+        return []
+
 
 def classes(*names_and_colors: tuple[str, tuple[int, int, int]]) -> LabelSet:
     """Return the classes with these names and RGB colours, ids from 0 on."""

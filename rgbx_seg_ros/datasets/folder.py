@@ -12,10 +12,13 @@ A `dataset.yaml` beside them may say what the labels mean, and which splits ther
     ids: {0: 0, 153: 1, 7: 255}   # stored id: class id, 255 is unlabeled; left out: the same
     splits: {train: 43, test: 13}  # folder: pairs in it; null where the number is not known
 
+A `manifest.jsonl`, as `rgbx-seg extract` writes it, tells which frames follow each other.
+
 With splits, `rgb/` and the others lie in a folder for each, as `train/rgb/`.
 """
 
 from dataclasses import dataclass, field
+import json
 from pathlib import Path
 
 from rgbx_seg_ros.cards.card import X_KINDS
@@ -28,6 +31,7 @@ from rgbx_seg_ros.files import visible
 
 X_FOLDERS = ('thermal', 'depth', 'disparity', 'x')
 DESCRIPTION = 'dataset.yaml'
+MANIFEST = 'manifest.jsonl'
 _MOST = 4
 """Boxes may lie over the border and beside a frame; so many frames away they are in pixels."""
 
@@ -139,6 +143,25 @@ class FolderDataset(PairedDataset):
         if not path.is_file():
             return []
         return [_box(path, line) for line in read_lines(path)]
+
+    def recordings(self) -> list[list[tuple[str, int]]]:
+        """Return the frames of each bag that `manifest.jsonl` tells of; see `PairedDataset`."""
+        path = self.root / (self.split or '') / MANIFEST
+        if not path.is_file():
+            return []
+        found: dict[str, list[tuple[str, int]]] = {}
+        for line in read_lines(path):
+            try:
+                facts = json.loads(line)
+                stamp = facts['x']['stamp']
+                one = facts['name'], stamp['sec'] * 1_000_000_000 + stamp['nanosec']
+                found.setdefault(facts['bag'], []).append(one)
+            except (ValueError, LookupError, TypeError) as error:
+                raise DataError(f'{str(path)!r}: a line is {line!r:.80}, needed is that of a pair '
+                                'as rgbx-seg extract writes it') from error
+        names = {*self.names}
+        return [sorted((one for one in bag if one[0] in names), key=lambda one: one[1])
+                for bag in found.values()]
 
 
 def _box(path, line):

@@ -20,12 +20,12 @@ import numpy as np
 from rgbx_seg_ros.allocator import keep_freed_memory
 from rgbx_seg_ros.bags.storage import bag_path, BagReader
 from rgbx_seg_ros.cards.card import load_card, X_KINDS, XInput
+from rgbx_seg_ros.datasets.folder import MANIFEST
 from rgbx_seg_ros.errors import DataError, FrameError, ParameterError
 from rgbx_seg_ros.extraction.folder import (
     check_folder,
     Folder,
     JsonLines,
-    MANIFEST,
     RGB_FORMATS,
     SCORES,
 )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 import numpy as np
-from rgbx_seg_ros.datasets.folder import DESCRIPTION
+from rgbx_seg_ros.datasets.folder import DESCRIPTION, MANIFEST
 from rgbx_seg_ros.errors import DataError, MessageError, PictureError
 from rgbx_seg_ros.files import appearing, check_outputs, MARK, write_json, write_text
 from rgbx_seg_ros.frames.images import write_image
@@ -27,7 +27,6 @@ from rgbx_seg_ros.messages.compressed import decode_file, is_jpeg
 from rgbx_seg_ros.pictures import read_header, with_comment
 
 FACTS = 'extraction.json'
-MANIFEST = 'manifest.jsonl'
 SCORES = 'scores.jsonl'
 RGB_FORMATS = ('png', 'jpg')
 _LOCK = '.lock'

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of paired frames: what is read, and how one that is not right is told."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -271,3 +273,22 @@ def test_a_description_that_is_not_right_is_told_why(described, changes, message
     with pytest.raises(DataError, match=message) as error:
         FolderDataset(described(**changes))
     assert 'dataset.yaml' in str(error.value)
+
+
+def test_a_manifest_tells_which_frames_follow_each_other_and_of_no_frame_that_is_gone(
+        tmp_path, write_frames):
+    data = write_frames(tmp_path / 'data', 4)
+    assert FolderDataset(data).recordings() == []
+    lines = [{'name': name, 'bag': bag, 'x': {'stamp': {'sec': 1, 'nanosec': nanosec}}}
+             for name, bag, nanosec in (('a3', 'one', 7), ('a0', 'two', 5), ('gone', 'one', 3),
+                                        ('a1', 'one', 2))]
+    path = data / 'manifest.jsonl'
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    ns = 10 ** 9
+    assert FolderDataset(data, exclude=['a2']).recordings() == [
+        [('a1', ns + 2), ('a3', ns + 7)], [('a0', ns + 5)]]
+    for bad in ('{', '[]', '{"name": "a0", "bag": "b", "x": {}}',
+                '{"name": "a0", "bag": "b", "x": {"stamp": 7}}'):
+        path.write_text(bad)
+        with pytest.raises(DataError, match='manifest.jsonl.*: a line is .*, needed is that of'):
+            FolderDataset(data).recordings()

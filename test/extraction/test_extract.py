@@ -297,3 +297,11 @@ def test_bags_whose_topics_measure_different_things_are_not_mixed(tmp_path):
                                         '/depth, /thermal'):
         extract(bags, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_data_set_tells_which_frames_follow_each_other(tmp_path):
+    extract([write_pairs(tmp_path / 'bag', 3, offset_ns=5_000_000)], tmp_path / 'out')
+    [recording] = FolderDataset(tmp_path / 'out').recordings()
+    assert [stamp for _, stamp in recording] == [
+        START_NS + i * PERIOD_NS + 5_000_000 for i in range(3)]
+    assert [name for name, _ in recording] == FolderDataset(tmp_path / 'out').names
