@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 import math
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from rgbx_seg_ros.evaluation.results import (
     metric_of,
     metrics,
     read_result,
+    SWEEP,
     units,
 )
 from rgbx_seg_ros.files import check_outputs
@@ -39,6 +41,7 @@ _SEED = 0
 _AT_ONCE = 1 << 21  # frames times draws in memory
 _FILE_SCORES = ('found', 'pair_rate', 'drops', 'flicker_per_s', 'latency_p50_ms', 'latency_p95_ms')
 """What does not come from the pixels of frames, and is that of each whole file."""
+_SWEEP_SCORES = re.compile(rf'{SWEEP}\.\w+\.[-\w]+\.(miou|pixel_agreement)')
 _BAG_SCORES = ('miou', 'unlabeled_share', 'pair_rate')
 """What is told of each bag of a fleet."""
 
@@ -182,7 +185,8 @@ def _of_files(old, new) -> Iterator[Change]:
     """Yield the changes of what is told of all frames of a file together."""
     theirs, ours = metrics(old), metrics(new)
     for name in theirs:
-        if name in ours and name.startswith(_FILE_SCORES) and (theirs[name] or ours[name]):
+        if name in ours and (theirs[name] or ours[name]) and (
+                name.startswith(_FILE_SCORES) or _SWEEP_SCORES.fullmatch(name)):
             yield Change(name, theirs[name], ours[name], None, None)
 
 

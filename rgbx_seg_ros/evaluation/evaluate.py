@@ -25,6 +25,7 @@ from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
 from rgbx_seg_ros.evaluation.common import ScoredClasses
+from rgbx_seg_ros.evaluation.disturbances import DISTURBANCES
 from rgbx_seg_ros.evaluation.frame_scores import (
     class_pixels,
     FrameScore,
@@ -38,11 +39,14 @@ from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
+from rgbx_seg_ros.evaluation.results import SWEEP
+from rgbx_seg_ros.evaluation.sweep import chosen, metric_names, Sweep
 from rgbx_seg_ros.files import check_outputs, write_json
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.parameters import DEFAULTS, Parameters
 from rgbx_seg_ros.sensors import Sensors
+from rgbx_seg_ros.tables import wrapped
 import torch
 from torch import distributed
 from tqdm import tqdm
@@ -131,6 +135,8 @@ class Evaluation:
     frames: list[FrameScore]
     remarks: tuple[str, ...] = ()
     """What the labels and frames make of the scores, as `Survey` tells it."""
+    sweep: Sweep | None = None
+    """What became of the frames that were disturbed, if that was asked for."""
 
     @property
     def is_scored(self) -> bool:
@@ -160,6 +166,7 @@ class Evaluation:
                     *(values.tolist() for values in calibration.bins()), strict=True)],
             'confusion': self.parts['all'].tally.matrix.counts.tolist(),
             'frames': [frame._asdict() for frame in self.frames],
+            **({SWEEP: self.sweep.facts()} if self.sweep else {}),
         })
 
     def _part_facts(self, name):
@@ -192,13 +199,15 @@ class Evaluation:
         lines += [f'{name}: {percent(score.found)} of {score.boxes} boxes found (at least '
                   f'{100 * BOX_FOUND:.0f} % covered), {percent(score.inside)} of its pixels in '
                   'boxes' for name, score in self.boxes().items()]
+        lines += [str(self.sweep)] if self.sweep else []
         return '\n'.join(lines)
 
 
 def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Sensors.BOTH,
              protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
              processes: Processes = ALONE, parameters: Parameters = DEFAULTS,
-             classes: ScoredClasses | None = None, disagreement: bool = False) -> Evaluation:
+             classes: ScoredClasses | None = None, disagreement: bool = False,
+             sweep: Sweep | None = None) -> Evaluation:
     """
     Segment every pair of `data` and return the scores.
 
@@ -207,9 +216,10 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     their mean IoU. Each of several `processes` takes its share of the frames, and all of them
     return the same. Of `parameters` those of the registration and the confidence count. The
     classes of the score are those of the model, unless `classes` says otherwise. With
-    `disagreement` the single sensors are compared, too, by two more masks of each pair. Raise
-    DataError where there is nothing to score against, unless that is asked for, and ParameterError
-    for a protocol, a loss or parameters that the model cannot have.
+    `disagreement` the single sensors are compared, too, by two more masks of each pair, and a
+    `sweep`, which counts the classes of this score, disturbs the frames. Raise DataError where
+    there is nothing to score against, unless one of these is asked for, and ParameterError for a
+    protocol, a loss or parameters that the model cannot have.
     """
     card = segmenter.card
     presentation = Presentation(segmenter, protocol, parameters, sensors)
@@ -235,6 +245,8 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
             of_frame = Part(len(labels))
             of_frame.update(sample, mask, confidence, _known_boxes(data, sample.name, classes))
             parts[light.get(sample.name, 'all')].add(of_frame)
+            if sweep is not None:
+                sweep.add(sample, mask)
             ious = of_frame.tally.matrix.iou()
             score = mean(ious[protocol.ids(labels)])
             frames.append(FrameScore(
@@ -246,16 +258,18 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
                 gallery.add(sample, score, mask)
     except RgbxSegError as cause:
         error = cause
-    frames = _gathered(processes, parts, frames, gallery, survey, error)
+    counted = [array for part in (*parts.values(), *filter(None, [sweep]))
+               for array in part.arrays()]
+    frames = _gathered(processes, counted, frames, gallery, survey, error)
     whole = Part(len(labels))
     for part in parts.values():
         whole.add(part)
     remarks = *survey.faults(data), *survey.remarks(data, data.CLASSES or card.labels)
-    if not whole.counts[1:].any() and not disagreement:
+    if not whole.counts[1:].any() and not (disagreement or sweep):
         raise DataError('; '.join((f'{str(data.root)!r} has neither label/ nor boxes/ for its '
                                    'frames: nothing to score against', *remarks)))
     return Evaluation(labels, protocol, {'all': whole, **parts} if light else parts, frames,
-                      remarks)
+                      remarks, sweep)
 
 
 def lights(names) -> dict[str, str]:
@@ -298,9 +312,9 @@ def _check_classes(data, card):
                           stacklevel=3)
 
 
-def _gathered(processes, parts, frames, gallery, survey, error):
+def _gathered(processes, counted, frames, gallery, survey, error):
     """
-    Add up the parts and surveys of all processes in place, merge the galleries, return all frames.
+    Add up arrays and surveys of all processes in place, merge the galleries, return all frames.
 
     Raise the first error of any of them in all of them, so that none waits for the others.
     """
@@ -310,9 +324,8 @@ def _gathered(processes, parts, frames, gallery, survey, error):
     for *_, failed in collected:
         if failed is not None:
             raise failed
-    for part in parts.values():
-        for array in part.arrays():
-            array[...] = processes.sum(torch.from_numpy(array)).cpu().numpy()
+    for array in counted:
+        array[...] = processes.sum(torch.from_numpy(array)).cpu().numpy()
     if gallery is not None:
         gallery.replace_by(theirs for _, theirs, *_ in collected)
     for rank, (_, _, theirs, _) in enumerate(collected):
@@ -336,6 +349,10 @@ def add_arguments(parser):
                         help='score the model without one modality, as after the failure of its '
                              'sensor')
     offline.add_disagreement(parser)
+    parser.add_argument('--sweep', metavar='KIND', nargs='*', choices=DISTURBANCES,
+                        help='score disturbed frames too, step by step, and their agreement with '
+                             'the masks of frames as they are, which needs no label: '
+                             f'{", ".join(DISTURBANCES)} (none named: all that can be)')
     parser.add_argument('--common', action='store_true',
                         help='score the classes that the data set and the model both have, by '
                              'name, and all others as one')
@@ -377,12 +394,17 @@ def _run(args, given, gate, processes):
         'lost': args.lost, 'processes': processes.count,
         'protocol': {'name': args.protocol, 'description': protocol.description,
                      'classes': [labels.names[i] for i in protocol.ids(labels)]}}
-    gate.check(labels.names, set(lights(data.names).values()))
+    sweep = None
+    if args.sweep is not None:
+        sweep = _sweep(args, data, segmenter, protocol, parameters,
+                       classes or ScoredClasses(labels), processes)
+    gate.check(labels.names, set(lights(data.names).values()),
+               metric_names(sweep.kinds if sweep else (), labels.names))
     gate.check_data({**setting, 'classes': dict.fromkeys(labels.names),
                      'frames': [{'name': name} for name in data.names]})
     gallery = Gallery(labels) if args.report else None
     scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters, classes,
-                      args.disagreement)
+                      args.disagreement, sweep)
     if not processes.is_first:
         return 0
     without = f' without {args.lost}' if args.lost else ''
@@ -400,6 +422,20 @@ def _run(args, given, gate, processes):
         write_report(args.report, title, facts, labels, gallery,
                      [frame.ms for frame in scores.frames])
     return gate.judge(facts)
+
+
+def _sweep(args, data, segmenter, protocol, parameters, classes, processes):
+    """Return the sweep that is asked for, and tell what it costs and what it leaves out."""
+    window = protocol.window or segmenter.card.window
+    kinds, faults = chosen(args.sweep, data, args.lost, window is not None)
+    presentation = Presentation(segmenter, protocol, parameters, Sensors.without(args.lost))
+    sweep = Sweep(kinds, data, presentation, segmenter.x, classes, protocol)
+    if processes.is_first:
+        for kind, fault in ({} if args.sweep else faults).items():
+            print(wrapped(f'the sweep leaves {kind} out: {fault}'))
+        print(wrapped(f'the sweep of {", ".join(kinds)} makes {sweep.masks} masks more of each of '
+                      f'{len(data)} pairs, {sweep.masks * len(data)} in all'), flush=True)
+    return sweep
 
 
 def _listing(data):

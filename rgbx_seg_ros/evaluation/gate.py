@@ -160,9 +160,10 @@ class Gate:
                 yield Requirement(name, sign, bound, f'{value:.6g} in {str(self._path)!r}, '
                                                      f'tolerance {tolerance:g}')
 
-    def check(self, classes: Iterable[str], parts: Iterable[str] = ()) -> None:
+    def check(self, classes: Iterable[str], parts: Iterable[str] = (),
+              swept: Iterable[str] = ()) -> None:
         """Raise ParameterError for a metric that a result with these classes cannot have."""
-        check_names(self._given, self._verb, classes, parts)
+        check_names(self._given, self._verb, classes, parts, swept)
 
     def check_data(self, facts: dict) -> None:
         """

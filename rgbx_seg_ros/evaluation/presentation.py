@@ -105,15 +105,20 @@ class Presentation:
             raise ParameterError(f'{sensors.value!r} alone cannot be scored with a window: no '
                                  'image in pieces was ever made without one of the two')
 
-    def segment(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
+    def segment(self, sample: Sample,
+                sensors: Sensors | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """
         Return mask and confidence of a prepared sample, (H, W) uint8 each.
 
+        `sensors` count in the place of those given before.
+
         Sliding windows know no confidence. Raise DataError for a frame that cannot be segmented.
         """
+        sensors = sensors or self._sensors
+        self._check_sensors(sensors)
         if self._window is None:
             try:
-                result = self._segmenter(sample.rgb, sample.x, self._sensors, sample.x_limits)
+                result = self._segmenter(sample.rgb, sample.x, sensors, sample.x_limits)
             except FrameError as error:
                 raise DataError(f'frame {sample.name!r}: {error}') from error
             return result.where_sure(self._threshold).mask, result.confidence

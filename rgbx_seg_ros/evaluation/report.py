@@ -24,6 +24,9 @@ from rgbx_seg_ros import __version__
 from rgbx_seg_ros.cards.labels import LabelSet, UNLABELED
 from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.evaluation.pages import write_page
+from rgbx_seg_ros.evaluation.results import SWEEP
+from rgbx_seg_ros.evaluation.sweep import remarks
+from rgbx_seg_ros.evaluation.sweep_plots import sweep_plots
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.weights.checkpoint import sha256
 import torch
@@ -147,15 +150,22 @@ def write_report(path: Path, title: str, facts: dict, labels: LabelSet, gallery:
     Write the page of a run to `path`; raise DataError where that cannot be.
 
     `facts` are those of `evaluate.Evaluation.facts()`, with `made_by` as `provenance` gives it
-    and maybe `protocol`; without `parts` there are no scores. `notes` are told under the title.
+    and maybe `protocol`; without `parts`, or labels and boxes, there are no scores. `notes` are
+    told under the title.
     """
     confusion = np.array(facts.get('confusion', np.zeros((len(labels), len(labels) + 1))))
     write_page(
         path, 'report.html.j2', {'percent': percent, 'uri': _data_uri}, title=title, facts=facts,
         labels=labels, gallery=gallery, notes=notes or {},
-        parts={'all': facts, **facts['parts']} if 'parts' in facts else {},
+        parts={'all': facts, **facts['parts']} if _is_scored(facts) else {},
         confusion=confusion_rows(confusion, labels.names), with_numbers=with_numbers(labels),
+        swept=sweep_plots(facts.get(SWEEP, {}), labels), sweep_remarks=remarks(facts[SWEEP])
+        if SWEEP in facts else [],
         latency=histogram(latencies_ms), reliability=_reliability(facts.get('reliability', ())))
+
+
+def _is_scored(facts):
+    return 'parts' in facts and bool(facts['labelled'] or facts['boxes'])
 
 
 def with_numbers(labels: LabelSet) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import difflib
 import json
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,18 @@ METRICS = {
                                  verb='replay') for reason in (*DROP_REASONS, *MALFORMED)},
 }
 """The figures by name, without class and part."""
+
+SWEEP = 'sweep'
+"""The start of the names of figures of frames that are disturbed, as sweep.shift.8.miou."""
+SWEPT = {
+    'miou': Metric('mean IoU at a level', of_part=False, verb='evaluate'),
+    'iou': Metric('IoU of a class', of_class=True, of_part=False, verb='evaluate'),
+    'pixel_agreement': Metric('share of the pixels with the class that they have in the mask of '
+                              'the frame as it is', of_part=False, verb='evaluate'),
+    'agreement': Metric('IoU of a class between both masks', of_class=True, of_part=False,
+                        verb='evaluate'),
+}
+"""The figures of a level of a sweep, by their names behind sweep.KIND.LEVEL."""
 
 _SCORES = ('iou', 'recall', 'precision', 'f1', 'boundary')
 LATENCIES = {'latency_p50_ms': 50, 'latency_p95_ms': 95, 'latency_p99_ms': 99}
@@ -165,6 +178,21 @@ def metrics(facts: dict) -> dict[str, float | None]:
     found.update({name: float(np.percentile(times, share)) if times else known.get(f'p{share}')
                   for name, share in LATENCIES.items()})
     found.update({name: facts.get(name) for name in BLIND})
+    found.update(_of_sweep(facts.get(SWEEP, {})))
+    return found
+
+
+def _of_sweep(kinds):
+    found = {}
+    for kind, facts in kinds.items():
+        for one in facts['levels']:
+            start = f'{SWEEP}.{kind}.{one["level"]}'
+            found[f'{start}.miou'] = one['mean_iou']
+            found[f'{start}.pixel_agreement'] = one['pixel_agreement']
+            found.update({f'{start}.{score}.{label}': value for score in ('iou', 'agreement')
+                          for label, value in one[score].items()})
+        found.update({f'{SWEEP}.{kind}.p{100 * one["failure"]:.0f}.miou': one['mean_iou']
+                      for one in facts.get('expected', ())})
     return found
 
 
@@ -180,6 +208,8 @@ def _of_part(facts):
 
 def metric_of(name: str) -> Metric:
     """Return what is known of a figure with a full name that `metrics` gives."""
+    if match := re.match(rf'{SWEEP}\.\w+\.[-\w]+\.(\w+)', name):
+        return SWEPT[match[1]]
     for bare in (name, name.partition('/')[2]):
         for one in sorted(METRICS, key=len, reverse=True):
             if bare == one or bare.startswith(f'{one}.'):
@@ -188,10 +218,14 @@ def metric_of(name: str) -> Metric:
 
 
 def check_names(given: Iterable[str], verb: str, classes: Iterable[str],
-                parts: Iterable[str] = ()) -> None:
-    """Raise ParameterError for a name that no figure of `verb` with these classes can have."""
+                parts: Iterable[str] = (), swept: Iterable[str] = ()) -> None:
+    """
+    Raise ParameterError for a name that no figure of `verb` with these classes can have.
+
+    `swept` are the full names of those of a sweep.
+    """
     classes, parts = list(classes), sorted(parts)
-    whole, known = [], []
+    whole, known = [], [*swept]
     for name, metric in METRICS.items():
         if metric.verb in ('', verb):
             whole.append(f'{name}.CLASS' if metric.of_class else name)
@@ -203,9 +237,13 @@ def check_names(given: Iterable[str], verb: str, classes: Iterable[str],
             hint = f'did you mean {near[0]!r}? ' if near else ''
             of_parts = (f'; scores also of a part, as {parts[0]}/miou, of {", ".join(parts)}'
                         if parts else '')
+            of_sweep = ''.join((
+                '; of a level with --sweep KIND, as ', f'{SWEEP}.shift.8.miou, also ',
+                ', '.join(f'{one}.CLASS' if metric.of_class else one
+                          for one, metric in SWEPT.items()))) if verb == 'evaluate' else ''
             raise ParameterError(
                 f'metric {name!r} is unknown; {hint}allowed are: {", ".join(whole)}; CLASS is one '
-                f'of {", ".join(classes)}{of_parts}')
+                f'of {", ".join(classes)}{of_parts}{of_sweep}')
 
 
 def check_same_setting(path: Path, old: dict, new: dict, same: Iterable[str] = ()) -> None:

@@ -57,6 +57,8 @@ _MIN_AGREEMENT = 0.25
 _MAX_SPREAD = 0.05
 _MAX_MOVE = 4
 
+DRIFT_THRESHOLD = 0.015
+"""Shift above which X has drifted, in widths of the RGB frame."""
 _DRIFT_WIDTH = 240
 _DRIFT_REACH = 24
 _DRIFT_MIN_PEAK = 4.5
@@ -385,7 +387,7 @@ class DriftMonitor:
     are found.
     """
 
-    def __init__(self, threshold: float = 0.015, every: int = 10, window: int = 40):
+    def __init__(self, threshold: float = DRIFT_THRESHOLD, every: int = 10, window: int = 40):
         self._threshold, self._every = threshold, every
         self._surfaces: deque[np.ndarray] = deque(maxlen=window)
         self._count = 0

@@ -233,7 +233,8 @@ def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames
     for processes in (1, 2):
         out = tmp_path / f'{processes}.json'
         result = run_processes(processes, '--model', tiny_card, '--data', data, '--json', out,
-                               '--report', tmp_path / f'{processes}.html')
+                               '--report', tmp_path / f'{processes}.html', '--disagreement',
+                               '--sweep', 'noise', 'lost')
         assert result.returncode == 0, result.stderr
         assert result.stdout.count('pixel accuracy') == 3  # one of them speaks
         assert 'no label has' not in result.stderr
@@ -244,6 +245,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames
         for frame in one['frames']:
             assert frame.pop('ms') > 0
     assert found[0]['confusion'] == found[1]['confusion'] and found[0]['pairs'] == 5
+    assert [one['masks'] for one in found[1]['sweep']['noise']['levels']] == [5] * 5
     one, two = map(flat, found)
     assert one.keys() == two.keys()
     for path, fact in one.items():
