@@ -96,10 +96,11 @@ def test_labels_that_mean_little_are_told_with_the_scores(data, tiny_card, comma
     del told[:]
     code, out, _ = command(*arguments)
     assert code == 0 and out.startswith('tiny on 3 pairs')
-    one_class, odd, absent = told
+    one_class, odd, absent, flat = told
     assert 'the labels hold nothing but class 0 and 255' in one_class
     assert 'that of 1 is not: ' in odd and "a1.png' of uint16" in odd
     assert absent == "no label has a pixel of 'car', 'person'"
+    assert 'X of 1 frames shows nothing' in flat and "a1.png'" in flat
     for path in (data / 'label').iterdir():
         path.rename(path.with_stem(f'{path.stem}_mask'))
     code, _, err = command(*arguments)
