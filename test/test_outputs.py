@@ -29,7 +29,7 @@ FOLDERS = [
     ('make-bag', DEMO), ('extract', 'bag', '--out'), ('demo', '--out'),
     ('labels', 'export', DEMO, '--model', MODEL, '--out'),
 ]
-READERS = {'models', 'doctor', 'top'}
+READERS = {'models', 'doctor', 'top', 'view'}
 
 
 def test_every_verb_is_held():
