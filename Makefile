@@ -21,7 +21,7 @@ READY := .venv/ready-$(ROS)
 .PHONY: help demo test test-long lint venv clean
 
 help:
-	@echo 'make demo         run the node on recorded night-time frames, pictures go to out/demo'
+	@echo 'make demo         run the node on frames of day and night, pictures go to out/demo'
 	@echo 'make test         lint, then run every test but the long ones, one for each core'
 	@echo 'make test-long    run the long tests, which take minutes each'
 	@echo 'make lint         check the style and the types'

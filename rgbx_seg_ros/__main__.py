@@ -36,7 +36,7 @@ COMMANDS = {
     'doctor': ('benchmark.doctor', 'tell what is installed, what runs the model, and how fast'),
     'top': ('node.top', 'show live what the segmentation nodes tell about themselves'),
     'view': ('node.view', 'show live in a browser what the nodes see and tell'),
-    'demo': ('node.demo', 'run the live node on bundled night-time frames'),
+    'demo': ('node.demo', 'run the live node on bundled frames of day and night'),
 }
 
 EXIT_CODES = {

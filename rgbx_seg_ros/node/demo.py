@@ -1,7 +1,7 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-`rgbx-seg demo`: the live node on real night-time frames, over real DDS.
+`rgbx-seg demo`: the live node on real frames of day and night, over real DDS.
 
 A bag is made of the frames in `demo/`, the node is started as a process of its own, the bag is
 played to it at its rate, and what the node publishes is recorded.
