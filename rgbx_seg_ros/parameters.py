@@ -1,6 +1,6 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of nodes: a dataclass is the source of declaration, checks and README table."""
+"""Parameters of nodes: a dataclass is the source of declaration, checks and table in docs."""
 
 from array import array
 from dataclasses import dataclass, field, fields
@@ -412,7 +412,7 @@ def _as_ros_reads(value):
 
 
 def markdown_table(kind: type[ParameterSet] = Parameters) -> str:
-    """Return the table of parameters for README and docs."""
+    """Return the table of parameters for docs."""
     rows = ['| parameter | default | allowed | at run time | meaning |',
             '| --- | --- | --- | --- | --- |']
     for spec in fields(kind):

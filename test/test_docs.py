@@ -16,6 +16,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / 'docs' / 'networks.md').read_text(encoding='utf-8')
+WEIGHTS = (ROOT / 'docs' / 'published_weights.md').read_text(encoding='utf-8')
 ROWS = {row[0]: row[1:] for row in (
     [cell.strip(' `') for cell in line.strip('|').split('|')] for line in TEXT.splitlines()
     if re.match(r'\| `\w+` \| [\d.]+ \|', line))}
@@ -40,7 +41,7 @@ def test_parameters_and_multiply_adds_are_those_of_the_network(name):
 
 
 def test_commands_and_cards_that_are_named_exist():
-    words = ' '.join(TEXT.split())
+    words = ' '.join(f'{TEXT} {WEIGHTS}'.split())
     verbs = set(re.findall(r'`?rgbx-seg ([a-z-]+)', words))
     assert verbs and verbs <= COMMANDS.keys()
     cards = set(re.findall(r'models show (\w+)', words))

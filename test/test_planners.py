@@ -131,8 +131,3 @@ def test_nvblox_gets_the_binary_mask_and_never_the_one_of_ids():
 
 def test_the_page_says_what_was_run_and_what_was_checked_on_paper():
     assert '| run here |' in PAGE and 'on paper' in PAGE
-
-
-def test_the_page_has_the_table_of_the_parameters():
-    from rgbx_seg_ros.parameters import markdown_table
-    assert markdown_table(ProjectionParameters) in PAGE

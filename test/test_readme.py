@@ -1,18 +1,22 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in README works, or names only things that exist."""
+"""Every command in README and on the pages that begin with it works, or names what exists."""
 
 import ast
+from functools import partial
 from pathlib import Path
 import re
 import shlex
 import subprocess
 import sys
+from textwrap import dedent
 
 import cv2
 import numpy as np
 import pytest
-from rgbx_seg_ros.__main__ import main
+from rgbx_seg_ros.__main__ import COMMANDS as VERBS
+from rgbx_seg_ros.__main__ import main, parse
+from rgbx_seg_ros.bags.make_bag import make_bag
 from rgbx_seg_ros.benchmark import benchmark, roofline
 from rgbx_seg_ros.benchmark.stages import Footprint
 from rgbx_seg_ros.cards.card import load_card
@@ -20,27 +24,37 @@ from rgbx_seg_ros.datasets import FolderDataset
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import self_test
 from rgbx_seg_ros.networks import build
-from rgbx_seg_ros.parameters import markdown_table
+from rgbx_seg_ros.parameters import Parameters
 from rgbx_seg_ros.training.config import load_config
 from rgbx_seg_ros.weights.checkpoint import save_weights
 import torch
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
+RUN = ('README.md', 'docs/laptop.md', 'docs/robot.md', 'docs/own_data.md',
+       'docs/published_weights.md', 'docs/parameters.md')
+"""The pages whose commands are run, all of them, as far as this machine can."""
 
 
-def blocks(language):
-    """Return the code blocks of README in that language."""
-    return re.findall(rf'^```{language}\n(.*?)^```', README, re.MULTILINE | re.DOTALL)
+def blocks(page, language):
+    """Return the code blocks of a page in that language."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    return [dedent(block) for _, block in re.findall(
+        rf'^( *)```{language}\n(.*?)^\1```', text, re.MULTILINE | re.DOTALL)]
 
 
-COMMANDS = [line.partition('  #')[0].strip() for block in blocks('bash')
+def commands(page):
+    """Return the lines of the code blocks that are typed into a shell."""
+    return [line.partition('  #')[0].strip() for block in blocks(page, 'bash')
             for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = [*dict.fromkeys(command for page in RUN for command in commands(page))]
 
 
 @pytest.fixture(scope='module')
 def workplace(tmp_path_factory):
-    """Make the files that README's examples name, from the demo's frames."""
+    """Make the files that the examples name, from the demo's frames."""
     folder = tmp_path_factory.mktemp('readme')
     demo = FolderDataset(ROOT / 'demo')
     for name in ('rgb', 'thermal', 'label'):
@@ -61,6 +75,8 @@ def run_rgbx_seg(words, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     if words[0] == 'demo':
         pytest.skip('test_demo runs it')
+    if words[0] in ('replay', 'extract') and not Path('my_bag').exists():
+        make_bag(Path('frames'), Path('my_bag'))
     if words[0] == 'benchmark':
         # What of it takes seconds has its own tests: peaks of the device, memory of a process.
         monkeypatch.setitem(roofline._SIDE, 'cpu', 128)
@@ -116,14 +132,24 @@ def check_source(words, workplace, monkeypatch):
 
 
 def check_ros2(words, workplace, monkeypatch):
-    """Check the launch file and that it declares the arguments given."""
-    assert words[:2] == ['launch', 'rgbx_seg_ros']
-    declared = set()
-    for name in {words[2], 'seg.launch.py'}:
-        tree = ast.parse((ROOT / 'launch' / name).read_text(encoding='utf-8'))
-        declared |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    for word in words[3:]:
-        assert word.partition(':=')[0] in declared or word == '--show-args'
+    """Check the launch file and that it declares the arguments given, or the parameters."""
+    if words[0] == 'launch':
+        assert words[1] == 'rgbx_seg_ros'
+        declared = set()
+        for name in {words[2], 'seg.launch.py'}:
+            tree = ast.parse((ROOT / 'launch' / name).read_text(encoding='utf-8'))
+            declared |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        for word in words[3:]:
+            assert word.partition(':=')[0] in declared or word == '--show-args'
+    elif words[0] == 'run':
+        assert words[1:4] == ['rgbx_seg_ros', 'seg_node', '--ros-args']
+        assert {*words[4::2]} == {'-p'}
+        values = dict(word.split(':=') for word in words[5::2])
+        Parameters.check({name: yaml.safe_load(value) for name, value in values.items()})
+    else:
+        assert words[:3] == ['param', 'set', f'/{Parameters.NODE_NAME}']
+        Parameters.check({words[3]: yaml.safe_load(words[4])})
+        assert Parameters.specs()[words[3]].metadata['runtime']
 
 
 def check_export(words, workplace, monkeypatch):
@@ -142,18 +168,24 @@ def test_every_command_works(command, workplace, monkeypatch):
     HOW[program](words, workplace, monkeypatch)
 
 
+@pytest.mark.parametrize('page', sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / 'docs').glob('*.md')))
+def test_every_verb_on_a_page_is_called_with_options_that_it_has(page):
+    """In code that is indented or without a language, too; what is left out is left out."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    lines = re.findall(r'^ *(?:\$ |torchrun .*? -m |.* run (?:--rm )?\S+ )?'
+                       r'(?:rgbx-seg|rgbx_seg_ros) ((?:[a-z-]+) .*)$', text, re.MULTILINE)
+    for words in map(partial(shlex.split, comments=True), lines):
+        if words[0] in VERBS and '...' not in ' '.join(words):
+            parse(words)
+
+
+def test_readme_is_short():
+    assert len((ROOT / 'README.md').read_text(encoding='utf-8').splitlines()) < 150
+
+
 def test_the_python_example_works(workplace):
     rgb = FolderDataset(ROOT / 'demo')[0].rgb
     names = {'rgb': rgb, 'thermal': rgb[..., 0].copy()}
-    exec('\n'.join(blocks('python')), names)  # the example itself
+    exec('\n'.join(blocks('docs/laptop.md', 'python')), names)  # the example itself
     assert names['result'].mask.shape == rgb.shape[:2]
-
-
-def test_the_parameter_table_is_that_of_the_node():
-    table = README.partition('held by a test -->\n')[2].partition('\n<!--')[0]
-    assert table == markdown_table()
-
-
-def test_every_link_leads_to_a_file():
-    for target in re.findall(r'\]\((?!http)([^)#]+)', README):
-        assert (ROOT / target).exists(), target

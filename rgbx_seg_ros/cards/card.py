@@ -221,6 +221,7 @@ class Published:
     file: str | None = None
     """Name of the checkpoint's file there, where it is known."""
     scores: tuple[PublishedScore, ...] = ()
+    """What they report."""
 
     def __post_init__(self) -> None:
         if self.file is not None and self.source is None:
@@ -243,7 +244,9 @@ class Card:
     input_size: tuple[int, int]
     """Height and width, in pixels and multiples of 32, at which the network runs."""
     rgb: RgbInput
+    """How a colour frame becomes the network's first input."""
     x: XInput
+    """How a frame of the second modality becomes the second one."""
     groups: dict = field(default_factory=dict)
     """
     Name of a group: list of the names of its classes, for consumers that want no single ones.

@@ -17,11 +17,14 @@ UNLABELED = 255
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: the id in the mask, the name, the RGB colour (0..255 each)."""
+    """One class of a model."""
 
     id: int  # noqa: A003
+    """Value in the mask, 0..254."""
     name: str
+    """One of its own."""
     color: tuple[int, int, int]
+    """In pictures for people: red, green and blue, 0..255 each."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.id < UNLABELED:

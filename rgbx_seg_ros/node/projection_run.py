@@ -25,6 +25,7 @@ from rgbx_seg_ros.projection.classes import Classes, read_palette
 from rgbx_seg_ros.projection.ground import GroundView, UNKNOWN
 from rgbx_seg_ros.projection.parameters import ProjectionParameters
 from rgbx_seg_ros.projection.points import contact_points
+from rgbx_seg_ros.projection.report import TIMES
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
@@ -69,8 +70,7 @@ class ProjectionRun:
 
     def __init__(self, node, parameters: ProjectionParameters, warn):
         self._node, self._parameters, self._warn = node, parameters, warn
-        self._counts, self._times = Counter(), {'grid_ms': Window(), 'points_ms': Window(),
-                                                'latency_ms': Window()}
+        self._counts, self._times = Counter(), {name: Window() for name in TIMES}
         self._subscriptions, self._timers, self._jumps = [], [], None
         self._info = self._palette = self._classes = self._camera = self._view = None
         self._start_s = time.monotonic()
