@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Needed are make, Python 3.10 to 3.14 with venv, and the network. The environment is made in
-# .venv by the first target that uses it, and anew when a file that it is made from has changed.
+# .venv by the first target that uses it, and anew when a file that it is made from has changed;
+# that of the site, which nothing else needs, in .venv-docs.
 
 PYTHON ?= python3
 
@@ -18,15 +19,16 @@ LOCK_ROS := requirements/lock-ros.txt
 endif
 READY := .venv/ready-$(ROS)
 
-.PHONY: help demo test test-long lint venv clean
+.PHONY: help demo test test-long lint docs venv clean
 
 help:
 	@echo 'make demo         run the node on frames of day and night, pictures go to out/demo'
 	@echo 'make test         lint, then run every test but the long ones, one for each core'
 	@echo 'make test-long    run the long tests, which take minutes each'
 	@echo 'make lint         check the style and the types'
+	@echo 'make docs         write the reference anew, and build the documentation into out/site'
 	@echo 'make venv         only make the environment .venv, for work on the package'
-	@echo 'make clean        remove the environment and everything built'
+	@echo 'make clean        remove the environments and everything built'
 	@echo
 	@echo 'make PYTHON=python3.12 ... uses another Python than python3.'
 
@@ -53,6 +55,15 @@ lint: $(READY)
 	.venv/bin/python -m flake8 .
 	.venv/bin/python -m mypy
 
+docs: $(READY) .venv-docs/ready
+	.venv/bin/python test/support/reference.py
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+
+.venv-docs/ready: requirements/lock-docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --requirement $<
+	touch $@
+
 venv: $(READY)
 
 # The stamps go first and come back last: an interrupted set-up is not taken for a finished one.
@@ -75,5 +86,5 @@ endif
 	touch $@
 
 clean:
-	rm -rf .venv build install log out *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs build install log out *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find rgbx_seg_ros test launch -name __pycache__ -prune -exec rm -rf {} +

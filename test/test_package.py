@@ -267,7 +267,8 @@ def test_make_says_so_when_a_sourced_distribution_is_for_another_python(tmp_path
 
 
 def test_make_lints_and_then_runs_each_test_in_one_of_four_parts():
-    assert (ROOT / '.ci' / 'run').read_text().splitlines()[-2:] == ['make test', 'make test-long']
+    assert (ROOT / '.ci' / 'run').read_text().splitlines()[-3:] == [
+        'make test', 'make test-long', 'make docs']
     said = subprocess.run(['make', '-n', 'test', 'test-long'], cwd=ROOT, check=True,
                           capture_output=True, text=True).stdout
     parts = re.findall(r"-m pytest -m '(.*?)'(.*)", said)

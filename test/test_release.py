@@ -3,6 +3,7 @@
 """What a release and ROS Index want: manifest, changelog, citation, forms, workflows, pages."""
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -212,6 +213,40 @@ def test_rosdoc2_finds_the_pages_and_knows_what_cannot_be_imported_there():
     # rosdoc2 mocks these by the names in package.xml, python3-numpy as numpy.
     known = {tag.text.removeprefix('python3-') for tag in MANIFEST.iter('exec_depend')}
     assert imported_libraries(ROOT / NAME) - known == {*mocked}
+
+
+def test_the_site_has_every_page_once_and_asks_for_nothing_from_elsewhere():
+    """What MkDocs checks as well, for those who have not made its environment."""
+    site = load_yaml(ROOT / 'mkdocs.yml')
+    assert site['strict'] and site['theme']['font'] is False
+
+    def pages(entries):
+        for entry in entries:
+            [content] = entry.values()
+            yield from [content] if isinstance(content, str) else pages(content)
+    found = [*pages(site['nav'])]
+    assert len(found) == len(set(found))
+    assert set(found) == {path.name for path in (ROOT / site['docs_dir']).glob('*.md')}
+    assert [*site['nav'][0].values()] == ['index.md']
+    assert [name for part in site['nav'][1:] for name in part] == [
+        'Tutorial', 'How-to', 'Reference', 'Explanation']
+
+
+def test_readme_leads_to_every_page_of_the_site():
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    linked = set(re.findall(r'\]\(docs/(\w+\.md)\)', text))
+    assert linked == {path.name for path in (ROOT / 'docs').glob('*.md')}
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'docs').glob('*.md')), ids=lambda path: path.stem)
+def test_a_list_is_one_for_every_reader_of_markdown(path):
+    """For MkDocs one begins behind an empty line alone, and so does a table."""
+    text = re.sub(r'^( *)```.*?^\1```', '', path.read_text(encoding='utf-8'),
+                  flags=re.DOTALL | re.MULTILINE)
+    begins = re.compile(r'\s*([-*+]|\d+\.) |\s*\|')
+    for before, line in itertools.pairwise(text.splitlines()):
+        if begins.match(line) and before.strip():
+            assert begins.match(before) or before.startswith('  '), line
 
 
 LINK = re.compile(r'\]\(([^)\s]+)\)|`[^`<]+<([^>]+)>`__|<img src="([^"]+)"')

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 NAME = 'rgbx_seg_ros'
 
 # What is made in a checkout and belongs to nobody.
-MADE = {'.git', '.venv', '__pycache__', '.pytest_cache', '.hypothesis', '.ruff_cache', 'build',
-        'install', 'log', 'out'}
+MADE = {'.git', '.venv', '.venv-docs', '__pycache__', '.pytest_cache', '.hypothesis',
+        '.ruff_cache', 'build', 'install', 'log', 'out'}
 
 
 def checkout_files(pattern):
