@@ -56,7 +56,7 @@ lint: $(READY)
 	.venv/bin/python -m mypy
 
 docs: $(READY) .venv-docs/ready
-	.venv/bin/python test/support/reference.py
+	.venv/bin/python test/reference.py
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
 .venv-docs/ready: requirements/lock-docs.txt
