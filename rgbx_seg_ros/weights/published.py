@@ -247,6 +247,9 @@ def _network(network, card):
     network = network or card.network
     if network not in NETWORKS:
         raise CardError(f'network is {network!r}, allowed are: {", ".join(NETWORKS)}')
+    if card is None and network not in ARGUMENTS:
+        raise CardError(f'the size of {network!r} cannot be told from a file: give --card, with '
+                        'its classes and network_args')
     return network
 
 
@@ -264,9 +267,12 @@ def _recognise(network, tensors) -> Found:
         extras = [name for name in bare if _EXTRAS.search(name)]
         for name in extras:
             del bare[name]
-        found += [_as_network(network, prefix, bare), _as_backbone(network, prefix, bare)]
-        for reading in found[-2:]:
+        readings = [_as_network(network, prefix, bare)]
+        if network in BACKBONES:
+            readings.append(_as_backbone(network, prefix, bare))
+        for reading in readings:
             reading.unused.extend(extras)
+        found += readings
     return max(found, key=lambda reading: reading.fit)
 
 
@@ -298,7 +304,7 @@ def _arguments(network, shapes, deduce):
 def _as_network(network, prefix, tensors):
     shapes = {ours: tuple(tensors[theirs].shape)
               for theirs, ours in our_names(network, tensors).items()}
-    arguments = _arguments(network, shapes, ARGUMENTS[network])
+    arguments = _arguments(network, shapes, ARGUMENTS.get(network, lambda shapes: {}))
     state = convert_state_dict(network, tensors, **arguments)
     fit = len(state) / (len(state) + len(state.missing) + len(state.unexpected))
     return Found(network, 'network', prefix, state, state.unused, state.unexpected, arguments, fit)

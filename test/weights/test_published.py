@@ -14,6 +14,7 @@ from rgbx_seg_ros.networks.mix_transformer import MIT
 from rgbx_seg_ros.weights.checkpoint import convert_state_dict
 from rgbx_seg_ros.weights.published import ARGUMENTS, BACKBONES, read_weights
 from safetensors.torch import save_file
+from support.train_stage import Mini
 from support.trials import PUBLISHED
 import torch
 
@@ -78,7 +79,20 @@ def assert_same(found, expected):
 
 
 def test_every_network_can_be_imported():
-    assert ARGUMENTS.keys() == BACKBONES.keys() == SMALL.keys() == NETWORKS.keys()
+    assert ARGUMENTS.keys() == SMALL.keys() == NETWORKS.keys()
+    assert BACKBONES.keys() <= NETWORKS.keys()
+
+
+def test_a_network_of_a_user_needs_a_card_and_no_table(save, write_card, monkeypatch):
+    monkeypatch.setitem(NETWORKS, 'mini', Mini)
+    state = numbered(shapes_of('mini', 3, exact=True))
+    path = save({'model': state})
+    card = load_card(write_card(network='mini', network_args={'exact': True}))
+    found = read_weights(path, card=card)
+    assert (found.kind, found.arguments) == ('network', {'num_classes': 3, 'exact': True})
+    assert_same(found.state, state)
+    refused(path, 'mini', match="size of 'mini' cannot be told from a file: give --card")
+    refused(path, card=load_card(write_card(network='mini', network_args={})), match='missing')
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
