@@ -9,7 +9,7 @@ import sys
 import warnings
 
 from rgbx_seg_ros import __version__
-from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.errors import lacking, RgbxSegError
 from rgbx_seg_ros.tables import aligned
 from rgbx_seg_ros.waiting import wait_without_spinning
 
@@ -112,10 +112,13 @@ def _run(arguments):
     except OSError as error:
         message = f'{error.strerror}: {error.filename!r}' if error.filename else error
     except ModuleNotFoundError as error:
-        if error.name not in ROS_PACKAGES:
+        message = lacking(error)
+        if error.name in ROS_PACKAGES:
+            message = (f'{arguments[0]!r} needs ROS 2, whose {error.name!r} is not here: source a '
+                       'distribution (. /opt/ros/NAME/setup.sh) or pip install '
+                       "'rgbx_seg_ros[ros]'")
+        if not message:
             raise
-        message = (f'{arguments[0]!r} needs ROS 2, whose {error.name!r} is not here: source a '
-                   "distribution (. /opt/ros/NAME/setup.sh) or pip install 'rgbx_seg_ros[ros]'")
     print(f'rgbx-seg: error: {message}', file=sys.stderr)
     return 2
 

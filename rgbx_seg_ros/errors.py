@@ -7,6 +7,20 @@ Each message says what was given, what is allowed and what to do. The command li
 one line and exits with 2; the node logs it and stays alive where it can.
 """
 
+import sys
+
+FROM_PIP = ('torch', 'filelock', 'safetensors', 'rosbags')
+"""Libraries that apt has not, or not new enough: those that the Python of a robot may lack."""
+
+
+def lacking(error: ModuleNotFoundError) -> str:
+    """Return what to do about the lack of one of FROM_PIP; empty for any other module."""
+    if error.name not in FROM_PIP:
+        return ''
+    return (f'{error.name!r} is not installed for {sys.executable}: pip install it there; where '
+            'it is in an environment, build the workspace with the Python of that, python3 -m '
+            'colcon build')
+
 
 class RgbxSegError(Exception):
     """Base of every error whose message is meant for the user, not for a developer."""

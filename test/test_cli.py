@@ -11,6 +11,7 @@ import sys
 import pytest
 from rgbx_seg_ros import __version__
 from rgbx_seg_ros.__main__ import COMMANDS, ROS_PACKAGES
+from rgbx_seg_ros.errors import FROM_PIP
 
 ROOT = Path(__file__).parents[1]
 
@@ -165,6 +166,16 @@ def test_without_ros_the_demo_tells_how_to_get_it(name, command, monkeypatch):
     assert (code, out) == (2, '')
     assert err.count('\n') == 1
     assert "'demo' needs ROS 2" in err and name in err and "'rgbx_seg_ros[ros]'" in err
+
+
+@pytest.mark.parametrize('name', FROM_PIP)
+def test_a_library_from_pip_that_is_missing_is_told_in_one_line(name, command, monkeypatch):
+    def lack(args):
+        raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+    monkeypatch.setattr('rgbx_seg_ros.cards.listing.main', lack)
+    code, _, err = command('models')
+    assert (code, err.count('\n')) == (2, 1)
+    assert err.startswith(f'rgbx-seg: error: {name!r} is not installed for {sys.executable}: pip ')
 
 
 def test_a_missing_module_of_our_own_is_not_taken_for_ros(command, monkeypatch):

@@ -120,19 +120,23 @@ class Input:
     def report(self, received: int) -> InputReport:
         """Return what diagnostics tell of the topic, of which `received` frames have come."""
         publishers = self._publishers()
-        unheard = self._reliability == ReliabilityPolicy.RELIABLE and any(
-            p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)
         return InputReport(
             topic=self.topic, received=received, publishers=len(publishers),
             frame_id=self._frame_id, stamp_age_ms=self._stamp_age_ms, refusal=self.refusal,
-            qos=self._advice('BEST_EFFORT') if unheard else '')
+            qos=self._advice('BEST_EFFORT') if self._is_unheard(publishers) else '')
 
     def warn_of_silence(self):
         """Help with a topic on which nothing has come yet: most often its name is wrong."""
         node = self._node
-        publishers = node.count_publishers(self.topic)
-        if publishers:
-            hint = f'it has {publishers} publisher(s), are type and QoS the same?'
+        publishers = self._publishers()
+        kinds = {publisher.topic_type for publisher in publishers}
+        if publishers and self._type not in kinds:
+            hint = (f'it is published as {", ".join(sorted(kinds))}, and with {self.modality}.'
+                    f'transport as it is this node takes {self._type}')
+        elif publishers:
+            hint = f'it has {len(publishers)} publisher(s), are type and QoS the same?'
+            if self._is_unheard(publishers):
+                hint = self._advice('BEST_EFFORT')
         else:
             own = node.resolve_topic_name('segmentation')
             others = [other for other, types in node.get_topic_names_and_types()
@@ -147,6 +151,11 @@ class Input:
         offered = {info.qos_profile.reliability.name for info in self._publishers()}
         self._warn(f'{self.modality} qos',
                    f'{self.topic}: {self._advice(" or ".join(sorted(offered)))}')
+
+    def _is_unheard(self, publishers):
+        """Return whether one of them offers less than this subscription asks."""
+        return self._reliability == ReliabilityPolicy.RELIABLE and any(
+            p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)
 
     def _advice(self, offered):
         return (f'a publisher offers {offered}, this subscription asks RELIABLE: set '

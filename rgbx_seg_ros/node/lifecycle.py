@@ -17,7 +17,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import install_signal_handlers, SignalHandlerOptions
 from rgbx_seg_ros.allocator import keep_freed_memory
-from rgbx_seg_ros.errors import RgbxSegError
+from rgbx_seg_ros.errors import lacking, RgbxSegError
 from rgbx_seg_ros.node.ros_parameters import NodeParameters
 from rgbx_seg_ros.parameters import ParameterSet
 from rgbx_seg_ros.resources import use_fastdds_profile
@@ -36,7 +36,10 @@ def _logged(transition):
         except RgbxSegError as error:
             node.get_logger().error(f'{transition.__name__} failed: {error}')
             return TransitionCallbackReturn.FAILURE
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and (message := lacking(error)):
+                node.get_logger().error(f'{transition.__name__} failed: {message}')
+                return TransitionCallbackReturn.FAILURE
             if node.context.ok():
                 node.get_logger().error(f'{transition.__name__}: {traceback.format_exc()}')
             raise

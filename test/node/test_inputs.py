@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402,I100
 from rgbx_seg_ros.node.inputs import Input  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from support.node_stage import diagnostics, RGB, stamps, X  # noqa: E402
-from support.ros_stage import CAMERA, header, image  # noqa: E402
+from support.ros_stage import CAMERA, header, image, Stage  # noqa: E402
 
 BAD = {
     'encoding': image(48, 64, 'rgb99', 192, RGB.tobytes()),
@@ -48,6 +48,26 @@ def test_a_silent_topic_is_named_with_those_that_it_could_be(stage, make_node, w
     assert '/camera/image_raw' in rgb and 'segmentation' not in rgb
     assert 'no message on /x/image yet: it has 1 publisher' in x
     stage.node.destroy_publisher(camera)
+
+
+@pytest.mark.parametrize(('kind', 'reliability', 'hint'), [
+    (CompressedImage, 'best_effort', 'it is published as sensor_msgs/msg/CompressedImage, and '
+     'with x.transport as it is this node takes sensor_msgs/msg/Image'),
+    (Image, 'reliable', 'a publisher offers BEST_EFFORT, this subscription asks RELIABLE: set '
+     'x.reliability to best_effort'),
+    (Image, 'best_effort', 'it has 1 publisher(s), are type and QoS the same?')])
+def test_a_silent_topic_that_is_published_tells_what_does_not_fit(
+        stage, kind, reliability, hint):
+    camera = Stage(stage.context.get_domain_id())  # one participant has one type for a topic
+    camera.node.create_publisher(kind, 'x/image', CAMERA)
+    told = []
+    one = Input(stage.node, 'x', 'raw', reliability, 5, receive=print,
+                warn=lambda name, text: told.append(text))
+    stage.wait(one._publishers)
+    one.warn_of_silence()
+    assert told[-1] == f'no message on /x/image yet: {hint}'
+    one.destroy()
+    camera.close()
 
 
 def test_frames_of_different_times_are_not_paired(stage, make_node):

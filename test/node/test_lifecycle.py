@@ -78,6 +78,17 @@ def test_a_bad_parameter_fails_configure_and_is_named(make_node, warnings, param
     assert all(word in warnings()[0] for word in words)
 
 
+def test_a_library_that_the_python_of_a_robot_lacks_is_told_in_one_line(
+        make_node, warnings, monkeypatch):
+    def lack(*_):
+        raise ModuleNotFoundError("No module named 'torch'", name='torch')
+    monkeypatch.setattr(run.Segmenter, 'from_parameters', lack)
+    node = make_node(start=False)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    (line,) = warnings()
+    assert f"on_configure failed: 'torch' is not installed for {sys.executable}: " in line
+
+
 def test_parameters_change_at_run_time_only_where_they_may(stage, make_node):
     node = make_node(sync__slop_ms=40)
     assert node.get_parameter('sync.slop_ms').value == 40
