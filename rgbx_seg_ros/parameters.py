@@ -246,11 +246,15 @@ class Parameters(ParameterSet):
     record_events: str = parameter(
         'record.events', 'sensor_failed',
         'What is recorded besides calls of ~/snapshot: a sensor that fails, a mean confidence '
-        'that falls below record.min_confidence.',
-        allowed=('sensor_failed', 'low_confidence', 'all', 'none'), runtime=True)
+        'that falls below record.min_confidence, sensors that differ on more than '
+        'record.max_disagreement.',
+        allowed=('sensor_failed', 'low_confidence', 'disagreement', 'all', 'none'), runtime=True)
     record_min_confidence: float = parameter(
         'record.min_confidence', 0.5, 'Mean confidence of a mask of both sensors below which '
         'low_confidence is an event.', low=0.0, high=1.0, runtime=True)
+    record_max_disagreement: float = parameter(
+        'record.max_disagreement', 0.4, 'Share of the pixels to which RGB alone and X alone give '
+        'other classes above which disagreement is an event.', low=0.0, high=1.0, runtime=True)
     record_duration_s: float = parameter(
         'record.duration_s', 10.0, 'Time before an event that is recorded, s.',
         low=0.0, high=600.0, runtime=True)

@@ -104,6 +104,8 @@ DIAGNOSTICS = {
         'ring_s': 'time since the oldest message in memory came, s',
         'ring_mb': 'size of the messages in memory, MB',
         'used_mb': 'size of the recordings in the folder, MB',
+        'disagreement': 'share of the pixels to which RGB alone and X alone gave other classes '
+                        'when they were last compared, see record.events, or none',
         'folder': 'where they are',
         'newest': 'path of the newest one, or none',
         'failure': 'why the newest event is not recorded, or not to its end, or none',

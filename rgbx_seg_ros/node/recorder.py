@@ -35,7 +35,8 @@ class Recorder:
         self._node, self._box = node, BlackBox(name, serialize_message, parameters)
         self._service = None
         self._failed: set[str] = set()
-        self._was_sure = True
+        self._was_sure = self._agreed = True
+        self._disagreement: float | str = 'none'
 
     @property
     def parameters(self) -> Parameters:
@@ -48,7 +49,8 @@ class Recorder:
 
     def start(self) -> None:
         """Begin to keep messages and offer the service."""
-        self._failed, self._was_sure = set(), True
+        self._failed, self._was_sure, self._agreed = set(), True, True
+        self._disagreement = 'none'
         self._box.start()
         self._service = self._node.create_service(Trigger, '~/snapshot', self._snapshot)
 
@@ -82,9 +84,22 @@ class Recorder:
         if was_sure and not is_sure and parameters.record_events in ('low_confidence', 'all'):
             self._begin('low_confidence', f'the mean is {mean:.2f}')
 
+    @property
+    def wants_disagreement(self) -> bool:
+        """Whether that of the sensors is an event."""
+        return self._box.parameters.record_events in ('disagreement', 'all')
+
+    def watch_disagreement(self, share: float) -> None:
+        """Take the share of pixels on which the sensors differ; above the limit is an event."""
+        agrees, agreed = share <= self._box.parameters.record_max_disagreement, self._agreed
+        self._agreed, self._disagreement = agrees, share
+        if agreed and not agrees:
+            self._begin('disagreement', 'RGB alone and X alone give other classes to '
+                        f'{100 * share:.0f} % of the pixels')
+
     def summary(self):
         """Return what diagnostics tell, by the names there."""
-        return self._box.summary()
+        return {**self._box.summary(), 'disagreement': self._disagreement}
 
     def _begin(self, name, detail):
         now_ns = self._now_ns()

@@ -13,6 +13,7 @@ from rgbx_seg_ros.health.assessor import Assessor, too_old
 from rgbx_seg_ros.health.monitor import fingerprint, Health, MODES
 from rgbx_seg_ros.health.report import NodeReport
 from rgbx_seg_ros.health.telemetry import Telemetry
+from rgbx_seg_ros.inference.disagreement import DisagreementWatch
 from rgbx_seg_ros.inference.pipeline import Frame, Job, Pipeline
 from rgbx_seg_ros.inference.segmenter import Segmenter
 from rgbx_seg_ros.inference.self_test import self_test
@@ -58,7 +59,8 @@ class Run:
         self._pairer = make_synchronizer(parameters.sync_policy, parameters.pairing)
         self._health, self._mode = Health(parameters.health), 'wait'
         self._telemetry = Telemetry()
-        self._worker = self._pipeline = self._poll_timer = self._assessor = None
+        self._worker = self._pipeline = self._comparison = None
+        self._poll_timer = self._assessor = None
         self._inputs = inputs = {}
         self._x_size = None
         self._timers = []
@@ -103,6 +105,7 @@ class Run:
             self._assessor = Assessor()
             self._pipeline = Pipeline(self._segmenter, self._rig, parameters.x_smoothing_s,
                                       self._refuse, self._telemetry.time)
+            self._comparison = DisagreementWatch(self._segmenter)
             self._worker = NewestWorker(
                 self._segment, lambda job: self._telemetry.count('superseded'))
             if self._recorder is not None:
@@ -136,7 +139,7 @@ class Run:
         self._timers.clear()
         if self._recorder is not None:
             self._recorder.stop()
-        self._worker = self._pipeline = self._poll_timer = None
+        self._worker = self._pipeline = self._comparison = self._poll_timer = None
         self._pairer.reset()
 
     def close(self) -> None:
@@ -282,6 +285,19 @@ class Run:
             self._recorder.take(self._outputs.mask_topic, mask)
             if job.mode == 'fusion':
                 self._recorder.watch_confidence(result.mean_confidence)
+                self._compare_sensors(rgb)
+
+    def _compare_sensors(self, rgb):
+        """Compare what each sensor alone says of the newest pair, if it is time and wanted."""
+        if not self._recorder.wants_disagreement:
+            return
+        try:
+            share = self._comparison.look(rgb, *self._pipeline.placed)
+        except Exception as error:  # noqa: BLE001 as above, but the mask of the pair is out
+            self._warn('disagreement', f'the engine failed, sensors are not compared: {error!r}')
+            return
+        if share is not None:
+            self._recorder.watch_disagreement(share)
 
     def _timing(self, job, latency_ms, result, x_offset_ms):
         """Return the numbers of TIMING."""

@@ -4,6 +4,7 @@
 
 import gc
 import json
+from pathlib import Path
 import sys
 import threading
 import time
@@ -17,14 +18,17 @@ pytest.importorskip('std_srvs', reason='needs std_srvs, from a ROS distribution 
 
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402,I100
 from rclpy.parameter import Parameter  # noqa: E402
+from rgbx_seg_ros import engines  # noqa: E402
 from rgbx_seg_ros.bags.storage import BagReader  # noqa: E402
 from rgbx_seg_ros.extraction.extract import extract  # noqa: E402
 from rgbx_seg_ros.health.report import Level  # noqa: E402
+from rgbx_seg_ros.inference import disagreement  # noqa: E402
 from rgbx_seg_ros.inference.pipeline import Frame, Job  # noqa: E402
 from rgbx_seg_ros.inference.segmenter import Segmenter  # noqa: E402
 from rgbx_seg_ros.messages.images import decode_x, stamp_ns, to_image  # noqa: E402
 from rgbx_seg_ros.node.diagnostics import from_array  # noqa: E402
 from rgbx_seg_ros.replay.replay import replay  # noqa: E402
+from rgbx_seg_ros.sensors import Sensors  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -135,7 +139,7 @@ def test_nothing_is_serialized_and_nothing_copied_before_an_event(stage, node, m
 @pytest.mark.parametrize(('events', 'count'), [
     ('sensor_failed', 1), ('all', 1), ('low_confidence', 0), ('none', 0)])
 def test_a_sensor_that_fails_is_an_event(stage, node, events, count):
-    node = node(record__events=events, health__saturated_share=0.98)
+    node = node(record__events=events, health__saturated_share=0.98, record__max_disagreement=1.0)
     start = stage.stamp()
     segment(stage, node, [start])
     take(node, 'x', np.zeros_like(X), start + 200 * MS)
@@ -174,6 +178,101 @@ def test_a_mask_of_one_sensor_is_less_sure_by_its_nature_and_no_event(stage, nod
     stage.wait(lambda: len(box_of(node)._held) == 1)
     walk(node, 'deactivate')
     assert box_of(node).summary()['events'] == 0
+
+
+@pytest.fixture
+def torn(engine, monkeypatch):
+    """Let X alone give another class to a part of the pixels; count the masks of each alone."""
+    class Torn(engine):
+        share = 0.75
+        asked = []
+
+        def __call__(self, rgb, x, x_limits, sensors):
+            Torn.asked.append(sensors)
+            mask = np.zeros(rgb.shape[:2], np.uint8)
+            mask[:round(Torn.share * len(mask))] = sensors is Sensors.X
+            return mask, np.full_like(mask, 250)
+    monkeypatch.setitem(engines.ENGINES, 'torch', Torn)
+    monkeypatch.setattr(disagreement, 'PERIOD_S', 0.0)
+    monkeypatch.setattr(disagreement, 'MOST_SHARE', 1e9)
+    return Torn
+
+
+def compared(stage, node, shares):
+    """Segment pairs on which the sensors differ so; return what was told of each."""
+    start, watch, told = stage.stamp(), node._run._recorder.watch_disagreement, []
+    node._run._recorder.watch_disagreement = lambda share: (watch(share), told.append(share))
+    for number, share in enumerate(shares):
+        engines.ENGINES['torch'].share = share
+        segment(stage, node, [start + number * 100 * MS])
+        stage.wait(lambda n=number: len(told) > n)
+        recorded(stage, node)
+    return told
+
+
+@pytest.mark.parametrize(('events', 'limit', 'shares', 'kept'), [
+    ('disagreement', 0.4, [0.25, 0.5, 0.75], [50]),  # one event, however long it stays there
+    ('all', 0.4, [0.5, 0.25, 0.75], [50, 75]),
+    ('disagreement', 0.5, [0.0, 0.5, 0.25], [])])
+def test_sensors_that_differ_on_more_than_the_limit_are_an_event(
+        stage, node, torn, events, limit, shares, kept):
+    node = node(record__events=events, record__max_disagreement=limit, record__cooldown_s=0.0)
+    assert compared(stage, node, shares) == shares
+    told = node._run._recorder.summary()
+    assert (told['events'], told['disagreement']) == (len(kept), shares[-1])
+    metadata = sorted(Path(told['folder']).glob('*_disagreement*/metadata.yaml'))
+    for path, share in zip(metadata, kept, strict=True):
+        assert f' {share} % of the pixels' in path.read_text()
+
+
+def test_within_the_cooldown_a_disagreement_is_only_counted(stage, node, torn):
+    node = node(record__events='disagreement', record__cooldown_s=600.0)
+    compared(stage, node, [0.75, 0.25, 0.75])
+    told = box_of(node).summary()
+    assert (told['events'], told['files'], told['suppressed']) == (2, 1, 1)
+
+
+@pytest.mark.parametrize('events', ['sensor_failed', 'low_confidence', 'none'])
+def test_sensors_are_compared_only_if_asked(stage, node, torn, events):
+    node = node(record__events=events)
+    before = len(torn.asked)
+    segment(stage, node, [stage.stamp() + i * 100 * MS for i in range(3)])
+    walk(node, 'deactivate')  # which waits for the worker
+    assert torn.asked[before:] == [Sensors.BOTH] * 3
+
+
+def test_of_many_pairs_few_are_compared(stage, node, torn, monkeypatch):
+    monkeypatch.setattr(disagreement, 'PERIOD_S', 600.0)
+    node = node(record__events='disagreement')
+    before = len(torn.asked)
+    segment(stage, node, [stage.stamp() + i * 100 * MS for i in range(5)])
+    walk(node, 'deactivate')
+    assert torn.asked[before:] == [
+        Sensors.BOTH, Sensors.RGB, Sensors.X, *[Sensors.BOTH] * 4]
+
+
+def test_one_sensor_has_nobody_to_disagree_with(stage, node, torn):
+    node = node(record__events='disagreement')
+    before = len(torn.asked)
+    frame = Frame(to_image(RGB, 'rgb8', header(stage.stamp(), 'rgb')), time.monotonic_ns(), 0)
+    node._run._worker.submit(Job('rgb_only', frame, None))
+    stage.wait(lambda: len(box_of(node)._held) == 1)
+    walk(node, 'deactivate')
+    assert torn.asked[before:] == [Sensors.RGB] and box_of(node).summary()['events'] == 0
+
+
+def test_a_comparison_that_fails_costs_no_mask(stage, node, torn, warnings):
+    node = node(record__events='disagreement')
+
+    def fail(*_):
+        raise RuntimeError('out of memory')
+    node._run._comparison.look = fail
+    segment(stage, node, [stage.stamp() + i * 100 * MS for i in range(2)])
+    walk(node, 'deactivate')
+    counts = node._run._telemetry.counts()
+    assert counts['masks'] == 2 and 'engine_failed' not in counts
+    assert any("sensors are not compared: RuntimeError('out of memory')" in line
+               for line in warnings())
 
 
 def test_a_call_records_and_names_the_file(stage, make_node, tmp_path):

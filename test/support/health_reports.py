@@ -16,8 +16,8 @@ HEALTHY = {
 
 RECORD = {
     'state': 'waiting', 'events': 3, 'files': 2, 'suppressed': 1, 'dropped': 0, 'ring_s': 10.0,
-    'ring_mb': 460.8, 'used_mb': 912.5, 'folder': '/data', 'newest': '/data/rgbx_seg_2',
-    'failure': 'none',
+    'ring_mb': 460.8, 'used_mb': 912.5, 'disagreement': 0.12, 'folder': '/data',
+    'newest': '/data/rgbx_seg_2', 'failure': 'none',
 }
 """What BlackBox.summary returns while all is well."""
 
