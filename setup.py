@@ -80,6 +80,9 @@ setup(
         'onnx': ['onnxruntime>=1.23', 'onnxscript>=0.7'],
         # NYUv2 as its authors give it, in MATLAB files.
         'nyuv2': ['h5py>=3.6', 'scipy>=1.8'],
+        # Recordings for the viewer Rerun, with NumPy 2 and pyarrow. The oldest one tested is the
+        # newest for Python 3.10; 0.41, tested as well, is for 3.11 and later ones.
+        'rerun': ['rerun-sdk>=0.39'],
         # ROS 2 from PyPI, for a machine without a distribution. On a robot ROS comes from apt.
         'ros': [
             'ros-kilted-diagnostic-msgs>=5.5,<6',

@@ -23,10 +23,14 @@ means something else; not when one is added.
 """
 MARK = 'Written by rgbx-seg'
 """Stands in every file that a verb writes over without asking, and so may write over again."""
-_MARKS = (MARK.lower().encode(), b'"source_sha256":"', b'rgbx_seg_ros.weights_sha256')
+RERUN_NAME = 'rgbx_seg_ros'
+"""The application that has written a recording of Rerun."""
+_MARKS = (MARK.lower().encode(), b'"source_sha256":"', b'rgbx_seg_ros.weights_sha256',
+          bytes([10, len(RERUN_NAME)]) + RERUN_NAME.encode())
 """
 In lower case, as rasterio writes comments in capitals. The others stand in the metadata of
-imported weights, and of an exported model.
+imported weights, and of an exported model, and as a field of Protobuf before each message of a
+recording of Rerun.
 """
 _PART = '.{}.{}.part{}'
 _SEARCHED = 1 << 20

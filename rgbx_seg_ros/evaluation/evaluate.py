@@ -23,7 +23,8 @@ from rgbx_seg_ros.datasets.base import box_corners
 from rgbx_seg_ros.datasets.survey import Survey
 from rgbx_seg_ros.distributed import joined, Processes
 from rgbx_seg_ros.engines.torch_engine import find_device
-from rgbx_seg_ros.errors import DataError, FrameError, RgbxSegError
+from rgbx_seg_ros.errors import DataError, FrameError, ParameterError, RgbxSegError
+from rgbx_seg_ros.evaluation import rerun_file
 from rgbx_seg_ros.evaluation.common import ScoredClasses
 from rgbx_seg_ros.evaluation.disturbances import DISTURBANCES
 from rgbx_seg_ros.evaluation.frame_scores import (
@@ -39,6 +40,7 @@ from rgbx_seg_ros.evaluation.metrics import mean, percent, table, Tally
 from rgbx_seg_ros.evaluation.presentation import Presentation
 from rgbx_seg_ros.evaluation.protocols import Protocol, PROTOCOLS
 from rgbx_seg_ros.evaluation.report import Gallery, provenance, write_report
+from rgbx_seg_ros.evaluation.rerun_file import FRAME, RerunFile
 from rgbx_seg_ros.evaluation.results import SWEEP
 from rgbx_seg_ros.evaluation.sweep import chosen, metric_names, Sweep
 from rgbx_seg_ros.files import check_outputs, write_json
@@ -207,7 +209,7 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
              protocol: Protocol = PROTOCOLS['plain'], gallery: Gallery | None = None,
              processes: Processes = ALONE, parameters: Parameters = DEFAULTS,
              classes: ScoredClasses | None = None, disagreement: bool = False,
-             sweep: Sweep | None = None) -> Evaluation:
+             sweep: Sweep | None = None, recording: RerunFile | None = None) -> Evaluation:
     """
     Segment every pair of `data` and return the scores.
 
@@ -217,7 +219,8 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     return the same. Of `parameters` those of the registration and the confidence count. The
     classes of the score are those of the model, unless `classes` says otherwise. With
     `disagreement` the single sensors are compared, too, by two more masks of each pair, and a
-    `sweep`, which counts the classes of this score, disturbs the frames. Raise DataError where
+    `sweep`, which counts the classes of this score, disturbs the frames. A `recording` gets all
+    frames that this process takes. Raise DataError where
     there is nothing to score against, unless one of these is asked for, and ParameterError for a
     protocol, a loss or parameters that the model cannot have.
     """
@@ -253,6 +256,8 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
                 index, sample.name, score, ms, light.get(sample.name), unlabeled_share(mask),
                 mean_confidence(confidence), class_pixels(of_frame.tally.matrix, labels.names),
                 presentation.disagreement(sample) if disagreement else math.nan))
+            if recording is not None:
+                recording.add(index, sample, mask, confidence, frames[-1])
             # Nothing but background, and found to be so, is no frame to look at.
             if gallery is not None and np.isfinite(ious).sum() > 1:
                 gallery.add(sample, score, mask)
@@ -359,13 +364,17 @@ def add_arguments(parser):
     parser.add_argument('--json', metavar='FILE', type=Path, help='file for the scores')
     parser.add_argument('--report', metavar='FILE.html', type=Path,
                         help='page with scores, plots, and the worst and best frames')
+    rerun_file.add_argument(parser)
     Gate.add_arguments(parser)
 
 
 def main(args):
     """Run the command; return 3 where the result is not as required."""
-    check_outputs((args.json, args.report, args.junit), filter(None, [args.baseline]))
+    check_outputs((args.json, args.report, args.junit, args.rerun),
+                  filter(None, [args.baseline]))
     gate = Gate.given(args, 'evaluate')
+    if args.rerun:
+        rerun_file.import_rerun()
     given = offline.given(args, USED)
     if given.parameters.tune_allocator:
         keep_freed_memory()
@@ -375,6 +384,9 @@ def main(args):
 
 def _run(args, given, gate, processes):
     protocol = PROTOCOLS[args.protocol]
+    if args.rerun and processes.count > 1:
+        raise ParameterError(f'--rerun is {str(args.rerun)!r}, and of {processes.count} processes '
+                             'each sees a part of the frames: run one, without torchrun')
     if given.remark and processes.is_first:
         warnings.warn(given.remark, stacklevel=2)
     # Windows slide over whole tiles, not over the pieces of some.
@@ -403,11 +415,13 @@ def _run(args, given, gate, processes):
     gate.check_data({**setting, 'classes': dict.fromkeys(labels.names),
                      'frames': [{'name': name} for name in data.names]})
     gallery = Gallery(labels) if args.report else None
-    scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters, classes,
-                      args.disagreement, sweep)
+    without = f' without {args.lost}' if args.lost else ''
+    title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
+    with rerun_file.recording(args.rerun, title, labels, segmenter.x, FRAME, True) as recording:
+        scores = evaluate(segmenter, data, sensors, protocol, gallery, processes, parameters,
+                          classes, args.disagreement, sweep, recording)
     if not processes.is_first:
         return 0
-    without = f' without {args.lost}' if args.lost else ''
     print(f'{segmenter.card.name}{without} on {len(data)} pairs, percent')
     print(scores)
     for remark in scores.remarks:
@@ -418,7 +432,6 @@ def _run(args, given, gate, processes):
     if args.json:
         write_json(args.json, facts)
     if args.report:
-        title = f'{segmenter.card.name}{without} on {args.data.resolve().name}'
         write_report(args.report, title, facts, labels, gallery,
                      [frame.ms for frame in scores.frames])
     return gate.judge(facts)

@@ -18,6 +18,7 @@ from rgbx_seg_ros.bags.storage import (
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.engines.torch_engine import find_device
 from rgbx_seg_ros.errors import DataError, ParameterError
+from rgbx_seg_ros.evaluation import rerun_file
 from rgbx_seg_ros.evaluation.gate import FleetGate, Gate
 from rgbx_seg_ros.fields import check_number
 from rgbx_seg_ros.files import check_outputs, write_json
@@ -54,6 +55,7 @@ def add_arguments(parser):
     parser.add_argument('--storage', choices=STORAGES, default='mcap',
                         help='kind of file of the new bag (default: mcap)')
     offline.add_disagreement(parser)
+    rerun_file.add_argument(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='file for the report')
     parser.add_argument('--report', type=Path, metavar='FILE.html',
                         help='page with scores, times, and the worst and best frames')
@@ -75,10 +77,12 @@ def main(args):
     if len(args.bags) > 1 or args.resume or args.jobs is not None or args.ray is not None:
         return _replay_fleet(args)
     bag = bag_path(args.bags[0])
-    check_outputs((args.json, args.report, args.junit),
+    check_outputs((args.json, args.report, args.junit, args.rerun),
                   [*(bag.iterdir() if bag.is_dir() else [bag]),
                    *filter(None, [args.baseline])])
     gate = Gate.given(args, 'replay')
+    if args.rerun:
+        rerun_file.import_rerun()
     out = masks_path(bag) if args.out is None else args.out
     parameters, remark, _ = offline.given(args, USED)
     if remark:
@@ -91,7 +95,7 @@ def main(args):
     try:
         report = replay(bag, segmenter, out, args.rgb_topic, args.x_topic, args.label_topic,
                         args.slop_ms, args.x_offset_ms, args.storage, args.report, parameters,
-                        disagreement=args.disagreement)
+                        disagreement=args.disagreement, rerun=args.rerun)
     except DataError as error:
         if not gate:
             raise
@@ -105,6 +109,9 @@ def main(args):
 
 def _replay_fleet(args):
     bags = [bag_path(bag) for bag in args.bags]
+    if args.rerun is not None:
+        raise ParameterError(f'--rerun is {str(args.rerun)!r}, and a recording is of one bag: '
+                             'replay the one to be looked at by itself')
     if args.out is None:
         raise ParameterError(f'{len(bags)} bags need a folder for their masks and results: give '
                              '--out FOLDER')

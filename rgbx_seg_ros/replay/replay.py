@@ -28,6 +28,7 @@ from rgbx_seg_ros.datasets import Sample
 from rgbx_seg_ros.errors import DataError, FrameError, MessageError
 from rgbx_seg_ros.evaluation.frame_scores import FrameScore, mean_confidence, unlabeled_share
 from rgbx_seg_ros.evaluation.report import Gallery, shrunk
+from rgbx_seg_ros.evaluation.rerun_file import recording, STAMP
 from rgbx_seg_ros.health.telemetry import Window
 from rgbx_seg_ros.inference import offline
 from rgbx_seg_ros.inference.pipeline import Job, Pipeline
@@ -67,9 +68,10 @@ class _Replay:
     """
 
     def __init__(self, segmenter, parameters, settings, infos, writer, gallery, has_labels,
-                 disagreement):
+                 disagreement, recording):
         self._segmenter, self._parameters = segmenter, parameters
         self._writer, self._gallery, self._has_labels = writer, gallery, has_labels
+        self._recording = recording
         self._infos, self._disagreement = infos, disagreement
         self.rig = Rig(parameters, segmenter.card.x, infos.get)
         self.finder = PairFinder(settings, parameters.rgb_bits)
@@ -105,9 +107,15 @@ class _Replay:
             if (label.ndim, label.dtype) != (2, np.uint8):
                 raise FrameError(f'label is {label.dtype} of shape {label.shape!r}, needed are '
                                  'class ids as mono8')
-            self.scorer.add('label', stamp_ns(message.header), label)
+            self._add('label', stamp_ns(message.header), label)
         except (MessageError, FrameError) as error:
             self.finder.refuse('label', error, 'malformed')
+
+    def _add(self, kind, time_ns, item):
+        """Take a label or a mask to be scored, as `Scorer.add` does."""
+        scored = self.scorer.add(kind, time_ns, item)
+        if scored and self._recording is not None:
+            self._recording.add_truth(time_ns, *scored)
 
     def _note_times(self, inference_ms, **_):
         self.inference_ms.add(inference_ms)
@@ -149,9 +157,12 @@ class _Replay:
             sample = shrunk(Sample(name, rgb, x, None))
             if not self._has_labels:
                 self._gallery.add(sample, confidence, result.mask)
+        if self._recording is not None:
+            self._recording.add(pair.rgb_stamp_ns, Sample(name, rgb, x, None, limits), result.mask,
+                                result.confidence, score, pair.offset_ns / 1e6)
         try:
-            self.scorer.add('mask', pair.rgb_stamp_ns,
-                            Masked(result.mask, result.confidence, sample, score))
+            self._add('mask', pair.rgb_stamp_ns,
+                      Masked(result.mask, result.confidence, sample, score))
         except FrameError as error:
             self.finder.refuse('label', error, 'malformed')
 
@@ -166,7 +177,7 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
            x_offset_ms: float | None = None, storage: str = 'mcap', page: Path | None = None,
            parameters: Parameters = DEFAULTS,
            progress: Callable[[Iterable, int], Iterable] = progress_bar,
-           disagreement: bool = False) -> Report:
+           disagreement: bool = False, rerun: Path | None = None) -> Report:
     """
     Segment every pair of frames in `bag` and write the masks to the new bag `out`.
 
@@ -179,8 +190,9 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
     times and the worst and best frames, without labels those of the lowest and highest mean
     confidence. Of `parameters` those of `USED` count, but for what the segmenter has been made of;
     `slop_ms` and `x_offset_ms` take the place of theirs. With `disagreement` the single sensors
-    are compared, too, by two more masks of each pair. Raise DataError for bags that cannot be read
-    or written, or that hold no pair.
+    are compared, too, by two more masks of each pair. `rerun` is a file of all frames for the
+    viewer of that name. Raise DataError for bags that cannot be read or written, or that hold no
+    pair.
     """
     bag = bag_path(bag)
     out = masks_path(bag) if out is None else Path(out)
@@ -196,12 +208,14 @@ def replay(bag, segmenter: Segmenter, out=None, rgb_topic: str = RGB_TOPIC,
             raise DataError(f'the topics {topics!r} must differ from each other')
         info_topics = needed_info_topics(reader, topics, parameters)
         infos = first_infos(reader, info_topics)
-        with BagWriter(out, storage) as writer:
-            labelled = 'label' in topics
+        labelled = 'label' in topics
+        title = f'{segmenter.card.name} on {bag.resolve().name}'
+        with BagWriter(out, storage) as writer, recording(
+                rerun, title, segmenter.labels, segmenter.x, STAMP, labelled) as shown:
             gallery = page and Gallery(segmenter.labels,
                                        'mean IoU' if labelled else 'mean confidence')
             run = _Replay(segmenter, parameters, settings, infos, writer, gallery, labelled,
-                          disagreement)
+                          disagreement, shown)
             wanted = {*kinds, *info_topics.values()}
             for topic, now_ns, message in progress(
                     reader.messages(wanted), sum(map(reader.counts.get, wanted))):

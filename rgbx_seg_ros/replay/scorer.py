@@ -53,8 +53,12 @@ class Scorer:
         """What is told of each mask, in the order in which they came."""
         return list(self._frames.values())
 
-    def add(self, kind, time_ns, item):
-        """Take a 'label' (H, W) uint8 or a 'mask', Masked; raise FrameError if they differ."""
+    def add(self, kind, time_ns, item) -> tuple[np.ndarray, FrameScore] | None:
+        """
+        Take a 'label' (H, W) uint8 or a 'mask', Masked; raise FrameError if they differ.
+
+        Return the label and what is told of its mask once both are there, else None.
+        """
         if kind == 'mask':
             self._frames[item.score.index] = item.score
         other = self._waiting['mask' if kind == 'label' else 'label'].pop(time_ns, None)
@@ -63,7 +67,7 @@ class Scorer:
             waiting[time_ns] = item
             if len(waiting) > _MOST_WAITING:
                 del waiting[next(iter(waiting))]
-            return
+            return None
         label, masked = (item, other) if kind == 'label' else (other, item)
         of_frame = Tally(len(self._names))
         if self._gallery is None:
@@ -73,9 +77,11 @@ class Scorer:
             self._gallery.add(replace(masked.sample, label=label), of_frame.matrix.mean_iou(),
                               masked.mask)
         self.part.tally.add(of_frame)
-        self._frames[masked.score.index] = masked.score._replace(
+        score = masked.score._replace(
             mean_iou=of_frame.matrix.mean_iou(), pixels=class_pixels(of_frame.matrix, self._names))
+        self._frames[score.index] = score
         self.part.counts[:2] += 1
+        return label, score
 
     def scores(self):
         """Return the scores as Report has them."""
