@@ -3,6 +3,7 @@
 """Recordings for the viewer Rerun, read back with its own reader."""
 
 from collections import defaultdict
+from contextlib import nullcontext
 import json
 import resource
 import signal
@@ -15,6 +16,7 @@ import pytest
 from rgbx_seg_ros.cards.card import load_card
 from rgbx_seg_ros.cards.labels import UNLABELED
 from rgbx_seg_ros.datasets import Sample
+from rgbx_seg_ros.distributed import Processes
 from rgbx_seg_ros.errors import DataError
 from rgbx_seg_ros.evaluation.frame_scores import FrameScore
 from rgbx_seg_ros.evaluation.rerun_file import FRAME, RerunFile
@@ -223,6 +225,12 @@ def test_a_full_disk_is_told_in_one_line(rerun, segmenter, tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+def test_a_place_where_nothing_can_be_written_is_named(rerun, segmenter, tmp_path):
+    with pytest.raises(DataError, match='cannot write .*: Is a directory'), RerunFile(
+            tmp_path, 'run', segmenter.labels, segmenter.x, FRAME, False) as recording:
+        recording.add(*next(frames(1)))
+
+
 def test_where_the_environment_turns_rerun_off_that_is_told(rerun, segmenter, pairs, tiny_card,
                                                             command, tmp_path, monkeypatch):
     monkeypatch.setenv('RERUN', 'off')
@@ -240,6 +248,15 @@ def test_without_rerun_the_command_says_how_to_get_it(verb, tmp_path, tiny_card,
     assert code == 2 and err.count('\n') == 1
     assert '--rerun needs the library rerun-sdk' in err
     assert "pip install 'rgbx_seg_ros[rerun]'" in err
+
+
+def test_several_processes_are_refused(tmp_path, tiny_card, command, monkeypatch):
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.rerun_file.import_rerun', lambda: None)
+    monkeypatch.setattr('rgbx_seg_ros.evaluation.evaluate.joined',
+                        lambda device: nullcontext(Processes(0, 2, device)))
+    code, _, err = command('evaluate', '--data', tmp_path, '--model', tiny_card, '--device', 'cpu',
+                           '--rerun', tmp_path / 'run.rrd')
+    assert code == 2 and 'of 2 processes each sees a part of the frames' in err
 
 
 def test_several_bags_are_refused(tmp_path, tiny_card, command):
