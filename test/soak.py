@@ -13,7 +13,6 @@ and frees the real engine. Linux only: figures are read from /proc.
 import argparse
 from contextlib import contextmanager
 import os
-from pathlib import Path
 import queue
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from rgbx_seg_ros.resources import share_dir
 from rgbx_seg_ros.waiting import wait_without_spinning
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from support.held import held
 from support.ros_stage import next_domain, Stage
 from support.stand_ins import StandIn
 
@@ -98,16 +98,6 @@ def node_process(domain, engine, *arguments):
     return process_of(domain, __file__, 'node', engine, '--ros-args', '--log-level', 'warn',
                       '-p', 'overlay.max_rate_hz:=1000.0', '-p', 'max_age_ms:=600000.0',
                       '-p', 'health.dead_ms:=600000.0', *arguments)
-
-
-def held(pid: int) -> dict[str, int]:
-    """Return the bytes of memory of a process, its threads and descriptors."""
-    lines = Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines()
-    facts = dict(line.split(':', 1) for line in lines)
-    memory = {name: 1024 * int(facts[key].split()[0]) for name, key in (
-        ('rss', 'VmRSS'), ('private', 'RssAnon'), ('shared', 'RssShmem'))}
-    return {**memory, 'threads': int(facts['Threads']),
-            'descriptors': len(list(Path(f'/proc/{pid}/fd').iterdir()))}
 
 
 def camera_frames(x_encoding='mono8') -> list[tuple[Image, Image]]:

@@ -102,7 +102,9 @@ class Row:
     """For how long at most another thread got no turn, in each of further frames."""
     footprint: Footprint | None = None
     roof_ms: float | None = None
-    """Least time of the network on this device; None where that of the network is not known."""
+    """Least time of the network on this device; None for an engine that hides its precision."""
+    ready_s: float = 0.0
+    """From nothing until the engine ran as it is meant to, its file being made on the way."""
 
     def facts(self) -> dict:
         """Return all that was measured, and what follows from it."""
@@ -120,7 +122,9 @@ class Row:
             'longest_wait_ms': max(self.waits_ms),
             'memory_mb': self.footprint and self.footprint._asdict(),
             'roof_ms': self.roof_ms,
-            'roof_share': self.roof_ms and self.roof_ms / stages['network'],
+            'roof_share': (self.roof_ms / stages['network'] if self.roof_ms and stages
+                           else None),
+            'ready_s': self.ready_s,
             'latency_ms': self.latency_ms,
             'all_waits_ms': self.waits_ms,
             'all_stages_ms': [one._asdict() for one in self.stages],
@@ -255,12 +259,14 @@ class Comparison:
         }
 
 
-def compare(cards, engines, pairs, frames: int, device: torch.device) -> Comparison:
+def compare(cards, engines, pairs, frames: int, device: torch.device,
+            weighs: bool = True) -> Comparison:
     """
     Let every engine run the model of every card, and PyTorch as it comes before them.
 
-    `pairs` are (rgb, x), used again where `frames` are more. Raise CardError, WeightsError,
-    EngineError or FrameError for what cannot run here.
+    `pairs` are (rgb, x), used again where `frames` are more. Memory is measured if `weighs`, which
+    takes a process for each row. Raise CardError, WeightsError, EngineError or FrameError for what
+    cannot run here.
     """
     load = os.getloadavg()[0]
     names = [(card, engine) for card in cards for engine in dict.fromkeys([PLAIN, *engines])]
@@ -284,9 +290,8 @@ def compare(cards, engines, pairs, frames: int, device: torch.device) -> Compari
     peaks.measure()
     load = load, os.getloadavg()[0]
     for row in visible:
-        if row.stages:
-            row.roof_ms = _roof_ms(row, peaks, pairs[0])
-    for row in tqdm(rows, 'memory', unit='engine', leave=False, disable=None):
+        row.roof_ms = roof_ms(row, peaks, pairs[0], row.segmenter.engine.precision)
+    for row in tqdm(rows if weighs else (), 'memory', unit='engine', leave=False, disable=None):
         if not row.note and (device.type == 'cpu' or row in visible):
             row.footprint = measure_footprint(
                 segment_some, device, row.card, row.engine, device, pairs)
@@ -294,16 +299,18 @@ def compare(cards, engines, pairs, frames: int, device: torch.device) -> Compari
 
 
 def _open_row(card, engine, device, pair):
+    started = time.perf_counter()
     segmenter = open_segmenter(card, engine, device)
     note = '' if segmenter.settle(*pair) else 'PyTorch ran it, as the engine did not take over'
+    ready_s = time.perf_counter() - started
     network = segmenter.engine.network
     return Row(card, engine, segmenter, note, count_macs(network, card.input_size),
-               sum(values.numel() for values in network.parameters()))
+               sum(values.numel() for values in network.parameters()), ready_s=ready_s)
 
 
-def _roof_ms(row, peaks, pair):
-    """Return the least time for the network: weights are read, frames come in, bytes go out."""
-    kind, (rgb, x) = row.segmenter.engine.precision, pair
+def roof_ms(row: Row, peaks: Peaks, pair, kind: torch.dtype) -> float:
+    """Return the least time in a type: weights are read, frames come in, bytes go out."""
+    rgb, x = pair
     size = row.parameters * kind.itemsize + rgb.nbytes + x.nbytes + 2 * rgb[..., 0].nbytes
     return peaks.roof_ms(row.macs, size, kind)
 

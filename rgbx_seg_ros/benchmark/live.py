@@ -93,14 +93,18 @@ def measure(settings: Settings, tell=lambda text: None) -> Result:
                 f'{100 * throughput.lost:.1f} % of the pairs are still lost at '
                 f'{throughput.rate_hz:.2f} Hz, though less were in a short run at more: this '
                 'machine is not steady enough, end what else runs on it')
-        runs = []
-        for rate_hz in settings.rates_hz:
-            tell(f'{rate_hz:g} Hz for {settings.seconds:g} s')
-            runs.append(bench.run(rate_hz, settings.seconds, with_drops=True))
         return Result(
             bench.facts['model'], settings.engine, bench.facts['device'],
             rclpy.get_rmw_implementation_identifier(), bench.frames, os.cpu_count(),
-            first_mask_s, throughput, tuple(runs), tuple(tried))
+            first_mask_s, throughput, bench.runs(tell), tuple(tried))
+
+
+def measure_at_rates(settings: Settings) -> tuple[str, tuple[Run, ...]]:
+    """Return where the node runs, in words, and the runs at the fixed rates; no other is tried."""
+    with _Bench(settings) as bench:
+        bench.connect()
+        bench.warm_up(lambda text: None)
+        return bench.facts['device'], bench.runs(lambda text: None)
 
 
 class _Process:
@@ -294,6 +298,14 @@ class _Bench:
             seconds.append((self._received[stamp] - stamp) / 1e9)
         self._slowest_s = max(seconds)
         return 1 / statistics.median(seconds[WARM_UP:])
+
+    def runs(self, tell) -> tuple[Run, ...]:
+        """Return the runs at the fixed rates."""
+        runs = []
+        for rate_hz in self._settings.rates_hz:
+            tell(f'{rate_hz:g} Hz for {self._settings.seconds:g} s')
+            runs.append(self.run(rate_hz, self._settings.seconds, with_drops=True))
+        return tuple(runs)
 
     def run(self, rate_hz: float, seconds: float, with_drops: bool = False) -> Run:
         """Return what comes of pairs at a rate, with the drops that the node tells of."""

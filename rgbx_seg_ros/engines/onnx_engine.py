@@ -6,6 +6,8 @@ ONNX Runtime: float32 on a CPU and by CUDA, float16 where TensorRT prefers it.
 Where the card names a file for the frames that come, it takes the place of one of the engine's.
 """
 
+import contextlib
+import importlib
 import warnings
 
 from rgbx_seg_ros.cards.card import Card
@@ -117,8 +119,15 @@ class _Runtime:
             path = cache_dir() / f'{path.stem}-{sha256(path)[:24]}{ONNX}'
             make_folder(path.parent)
         check_trusted(tensorrt_path(path))
+        _load_tensorrt()
         return {'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(tensorrt_path(path)),
                 'trt_fp16_enable': True, 'trt_int8_enable': is_int8}
+
+
+def _load_tensorrt():
+    """Load the libraries of TensorRT where pip has put them, in which no linker looks."""
+    with contextlib.suppress(ImportError, OSError):  # those of apt are found; or there are none
+        importlib.import_module('tensorrt')
 
 
 def _providers(runtime, device, order=None):

@@ -117,8 +117,18 @@ def test_the_file_holds_what_was_measured_and_what_follows(run, tiny_card):
         assert row['roof_ms'] == pytest.approx(1e3 * max(
             2 * row['macs'] / facts['peak_flops'][kind], size / facts['peak_bytes_per_s']))
         assert row['memory_mb'] == {'before': 100.0, 'peak': 345.6}
+        assert row['ready_s'] > 0
     assert facts['rows'][1]['macs'] < facts['rows'][0]['macs'], 'plain is not folded'
     assert page(facts) + '\n' == out, 'what is printed can be made again of the file'
+
+
+def test_what_hides_its_parts_has_a_roof_all_the_same(quick, frames, tiny_card, monkeypatch):
+    monkeypatch.setattr(benchmark, 'time_stages', lambda *_: None)  # as with a CUDA graph
+    facts = benchmark.compare([load_card(tiny_card)], ['torch'], load_pairs(frames, 1), 1, CPU,
+                              weighs=False).facts()
+    for row in facts['rows']:
+        assert row['roof_ms'] > 0
+        assert row['roof_share'] is row['stages_ms'] is row['memory_mb'] is None
 
 
 def test_the_table_says_the_same_in_80_columns(run, tiny_card):

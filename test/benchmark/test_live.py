@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy, from a ROS distribution or the ros extra')
 
 from rgbx_seg_ros.benchmark import live  # noqa: E402,I100
-from rgbx_seg_ros.benchmark.live import measure, run  # noqa: E402
+from rgbx_seg_ros.benchmark.live import measure, measure_at_rates, run  # noqa: E402
 from rgbx_seg_ros.benchmark.rates import ALLOWED_LOSS, LIMIT_HZ, Settings  # noqa: E402
 from rgbx_seg_ros.errors import RgbxSegError  # noqa: E402
 
@@ -77,6 +77,16 @@ def test_a_live_node_is_measured(settings, tmp_path, capsys, monkeypatch):
     assert found['first_mask_s'] > 0.5
     assert found['frames'].startswith('RGB 96x64 rgb8, X 96x64 mono8, 4 pairs')
     assert found['search'][0]['drops'] is None
+    assert not processes()
+
+
+def test_fixed_rates_can_be_measured_without_a_search(settings, monkeypatch):
+    monkeypatch.setattr(live, '_LEAST_PAIRS', 12)
+    monkeypatch.setattr(live, 'search', None)
+    device, (fixed,) = measure_at_rates(settings)
+    assert device == 'cpu float32'
+    assert (fixed.rate_hz, fixed.sent) == (10.0, 12)
+    assert fixed.masks and fixed.latency_ms
     assert not processes()
 
 

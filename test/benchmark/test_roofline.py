@@ -79,3 +79,23 @@ def test_the_roof_is_what_takes_longer(macs, size, wanted_ms):
     peaks = Peaks([torch.float32], CPU)
     peaks.flops[torch.float32], peaks.bytes_per_s = 100e9, 10e9
     assert peaks.roof_ms(macs, size, torch.float32) == pytest.approx(wanted_ms)
+
+
+@pytest.mark.parametrize(('free', 'wanted'), [(139 << 30, 4 << 30), (6 << 30, 384 << 20)])
+def test_a_copy_leaves_most_of_the_memory_of_a_small_device_alone(free, wanted, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (free, 140 << 30))
+    assert Peaks([], torch.device('cuda'))._copied() == wanted
+
+
+@pytest.mark.parametrize('allowed', [True, False])
+def test_products_have_the_precision_of_convolutions(allowed, small, monkeypatch):
+    seen, inner = set(), torch.mm
+
+    def noted(*arguments, **options):
+        seen.add(torch.backends.cuda.matmul.allow_tf32)
+        return inner(*arguments, **options)
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', allowed)
+    monkeypatch.setattr(torch, 'mm', noted)
+    Peaks([torch.float32], CPU).measure()
+    assert seen == {allowed}
+    assert not torch.backends.cuda.matmul.allow_tf32

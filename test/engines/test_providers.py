@@ -3,6 +3,7 @@
 """What ONNX Runtime may run a model with: in which order, where, and what is told of failures."""
 
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +67,20 @@ def test_what_tensorrt_makes_lies_in_the_cache_where_nobody_else_writes(
     cache_dir().chmod(0o770)
     with pytest.raises(EngineError, match='chmod go-w'):
         runtime._options('TensorrtExecutionProvider', runtime.file.path, True)
+
+
+@pytest.mark.parametrize('content', ['', 'raise OSError("libnvinfer.so.10: no such file")'])
+def test_the_tensorrt_of_pip_is_loaded_for_tensorrt_alone(content, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    (tmp_path / 'tensorrt.py').write_text(
+        f'open({str(tmp_path / "loaded")!r}, "w").close()\n{content}\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'tensorrt', raising=False)
+    runtime = on_cuda()
+    runtime._options('CUDAExecutionProvider', tmp_path / 'a.onnx', False)
+    assert not (tmp_path / 'loaded').exists()
+    runtime._options('TensorrtExecutionProvider', tmp_path / 'a.onnx', False)
+    assert (tmp_path / 'loaded').exists()
 
 
 def test_a_faster_provider_that_fails_is_told_where_another_serves(

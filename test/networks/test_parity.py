@@ -4,10 +4,10 @@
 Every network equals its original: names, logits and intermediates.
 
 Its weights come out of a checkpoint like the authors', through the import that a user runs. A new
-network adds the runs of its original to data/parity/ and its line to `STAGES`.
+network adds the runs of its original to data/parity/ and its line to `STAGES`, in
+support/parity_stages.py.
 """
 
-from collections import Counter
 import copy
 from types import SimpleNamespace
 
@@ -16,47 +16,11 @@ import pytest
 from rgbx_seg_ros.networks import build
 from rgbx_seg_ros.weights.checkpoint import convert_state_dict
 from support.parity_cases import CASES, Fingerprint, keys_of, meta_of
-from support.parity_stages import STAGES
+from support.parity_runs import forward, watch
 from support.trials import PUBLISHED
 import torch
 
 CLEAR = 2e-6  # gaps between two cosines that float32 cannot mistake; 5e-7 of noise were seen
-
-
-def forward(net, inputs):
-    """Return everything the network makes of the inputs, by name."""
-    if not hasattr(net, 'forward_with_fusion'):
-        return {'logits': net(**inputs)}
-    return dict(zip(('logits', 'fused'), net.forward_with_fusion(**inputs), strict=True))
-
-
-def watch(net, network, names, forced):
-    """
-    Record the intermediates `names` of the next forward pass, and go on with the `forced` ones.
-
-    Return the dict that the pass will fill, and the hooks.
-    """
-    seen, hooks = {}, []
-    places = {}
-    for name in names:
-        places.setdefault(STAGES[network][name].path, []).append(name)
-
-    def hook_of(path):
-        calls = Counter()
-
-        def hook(module, args, out):
-            for name in places[path]:
-                stage = STAGES[network][name]
-                if stage.call == calls[path]:
-                    seen[name] = stage.of(args, out).clone()
-            calls[path] += 1
-            forced_here = [forced[name] for name in places[path] if name in forced]
-            return forced_here[0].to(out) if forced_here else None
-        return hook
-
-    for path in places:
-        hooks.append(net.get_submodule(path).register_forward_hook(hook_of(path)))
-    return seen, hooks
 
 
 def params(cases):

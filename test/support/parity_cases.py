@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from rgbx_seg_ros.networks import build, NETWORKS
-from rgbx_seg_ros.weights.checkpoint import load_into, load_weights
+from rgbx_seg_ros.weights.checkpoint import convert_state_dict, load_into, load_weights
 from rgbx_seg_ros.weights.convert import import_weights
 from support.fill import fill, image
 import torch
@@ -65,12 +65,25 @@ class Case:
 
         Runs with the same weights that follow each other share it.
         """
-        key = json.dumps([self.network, *(self.facts.get(name) for name in (
-            'num_classes', 'network_args', 'removed', 'shapes'))])
+        key = self.weights_key
         if key not in _BUILT:
             _BUILT.clear()  # half a gigabyte each
             _BUILT[key] = self._import(folder)
         return _BUILT[key]
+
+    @property
+    def weights_key(self):
+        """What the weights of the run depend on, as a text."""
+        return json.dumps([self.network, *(self.facts.get(name) for name in (
+            'num_classes', 'network_args', 'removed', 'shapes'))])
+
+    def load(self):
+        """Return our network with the weights of the run, which go through no file."""
+        state = convert_state_dict(self.network, self.authors_state(),
+                                   **self.facts['network_args'])
+        net = build(self.network, self.facts['num_classes'], **self.facts['network_args'])
+        load_into(net, state, self)
+        return net.eval()
 
     def _import(self, folder):
         theirs, ours = folder / 'theirs.pth', folder / 'ours.safetensors'
