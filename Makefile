@@ -19,12 +19,14 @@ LOCK_ROS := requirements/lock-ros.txt
 endif
 READY := .venv/ready-$(ROS)
 
-.PHONY: help demo test test-long lint docs venv clean
+.PHONY: help demo test test-long gpu-check lint docs venv clean
 
 help:
 	@echo 'make demo         run the node on frames of day and night, pictures go to out/demo'
 	@echo 'make test         lint, then run every test but the long ones, one for each core'
 	@echo 'make test-long    run the long tests, which take minutes each'
+	@echo 'make gpu-check    check all of it on the GPU of this machine, in six minutes;'
+	@echo '                  make gpu-check ARGS=--dry rehearses that on the CPU'
 	@echo 'make lint         check the style and the types'
 	@echo 'make docs         write the reference anew, and build the documentation into out/site'
 	@echo 'make venv         only make the environment .venv, for work on the package'
@@ -49,6 +51,25 @@ test: lint
 test-long: $(READY)
 	$(PYTEST) -m 'long and not alone' $(SIDE_BY_SIDE) $(OR_NONE)
 	$(PYTEST) -m 'long and alone' $(BY_THEMSELVES) $(OR_NONE)
+
+# The first of these that has a PyTorch for the GPU runs the check: on an x86-64 machine that of .venv
+# has, on a Jetson that of NVIDIA, which no lock file names. Without a GPU only the rehearsal runs.
+GPU_PYTHON ?= .venv/bin/python python3
+HAS_CUDA := import sys, torch; sys.exit(not torch.cuda.is_available())
+
+ifneq ($(filter --dry,$(ARGS)),)
+gpu-check: $(READY)
+	.venv/bin/python test/gpu_check.py $(ARGS)
+else
+gpu-check:
+	@for python in $(GPU_PYTHON); do \
+	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null && exec "$$python" test/gpu_check.py $(ARGS); \
+	done; \
+	echo "no PyTorch that can use a GPU in: $(GPU_PYTHON). On x86-64 make venv, which takes one" \
+	     "with CUDA; on a Jetson that of NVIDIA, and make gpu-check GPU_PYTHON=its/python;" \
+	     "docs/gpu_check.md has the commands. Without a GPU: make gpu-check ARGS=--dry" >&2; \
+	exit 1
+endif
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .
