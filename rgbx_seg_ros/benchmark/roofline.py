@@ -70,7 +70,7 @@ class Peaks:
         """Return how many bytes are copied."""
         size = _COPIED[self._device.type]
         if self._device.type == 'cuda':
-            free, _ = torch.cuda.mem_get_info(self._device)
+            free, _ = torch.cuda.mem_get_info(self._device.index)
             size = min(size, int(free * _COPIED_SHARE))
         return size
 

@@ -127,11 +127,12 @@ def _own(device):
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(1, channels, *card.input_size, generator=generator)
               for channels in (3, net.X_CHANNELS)]
-    found = Found()
+    found, exact_net = Found(), copy.deepcopy(net).double()
     with torch.inference_mode():
-        exact = copy.deepcopy(net).double()(*(one.double() for one in inputs))
+        exact = exact_net(*(one.double() for one in inputs))
         on_cpu = float((net(*inputs).double() - exact).abs().max())
-        net, inputs = net.to(device), [one.to(device) for one in inputs]
+    net, inputs = net.to(device), [one.to(device) for one in inputs]
+    with torch.inference_mode():
         logits = net(*inputs)
         difference = float((logits.cpu().double() - exact).abs().max())
         row = {'case': f'{OWN_MODEL} in float64', 'output': 'logits',
@@ -150,8 +151,8 @@ def _own(device):
 
 def _finish(found, rows, halves):
     nearest = max(rows, key=lambda row: row['largest_difference'] / row['bound'])
-    worst = {name: max((one['differ'] for title, one in halves.items() if title.endswith(f' {name}')),
-                       default=0.0) for name in HALVES}
+    worst = {name: max((one['differ'] for title, one in halves.items()
+                        if title.split()[-1] == name), default=0.0) for name in HALVES}
     found.figures = {'outputs': rows, 'halves': halves}
     found.summary = (f'{nearest["largest_difference"]:.1e} of {nearest["bound"]:.1e}, '
                      f'fp16 {100 * worst["float16"]:.2g} %, bf16 {100 * worst["bfloat16"]:.2g} %')

@@ -39,7 +39,7 @@ def machine(setting) -> Found:
 
 def _gpu(device):
     facts = torch.cuda.get_device_properties(device)
-    free, total = torch.cuda.mem_get_info(device)
+    free, total = torch.cuda.mem_get_info(device.index)
     values = _said('nvidia-smi', f'--query-gpu={",".join(_QUERY)}', '--format=csv,noheader',
                    f'--id={device.index or 0}').split(', ')
     told = dict(zip(_QUERY, values, strict=False)) if len(values) == len(_QUERY) else {}

@@ -132,14 +132,15 @@ def _timed(setting, cards, engines, device, kind=None):
                              weighs=False)
     plain = {row.card.name: row for row in comparison.rows if row.engine == PLAIN}
     peaks = Peaks([kind] if kind else [], device)
-    peaks.measure()
+    if kind:
+        peaks.measure()
     found, rows = Found(), []
     for row in comparison.rows:
         if row.engine != PLAIN and kind:
             row.roof_ms = roof_ms(row, peaks, pairs[0], kind)
-        figures = row.facts() | _judged(row, plain[row.card.name], pairs, device, found)
+        figures = row.facts() | {'replay_ms': _replay_ms(row.segmenter.engine)}
         figures['frame_roof_share'] = row.roof_ms / figures['p50_ms']
-        figures['replay_ms'] = _replay_ms(row.segmenter.engine)
+        figures |= _judged(row, plain[row.card.name], pairs, device, found)
         if row.note:
             found.faults.append(f'{row.engine} with {row.card.name} did not take over: '
                                 f'{_texts(caught)}')
@@ -184,10 +185,10 @@ def _outputs(segmenter, pair):
 
 def _replay_ms(engine):
     """Return the median time of an engine's last CUDA graph on the device alone, None without."""
-    graph = next(reversed([*getattr(engine, '_kinds', {}).values()]), None)
-    if not isinstance(graph, CudaGraph):
+    graphs = [one for one in getattr(engine, '_kinds', {}).values() if isinstance(one, CudaGraph)]
+    if not graphs:
         return None
-    times = []
+    graph, times = graphs[-1], []
     with torch.cuda.stream(graph._stream):
         for _ in range(_REPLAYS):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
