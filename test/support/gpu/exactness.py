@@ -180,8 +180,8 @@ def graphs(setting) -> Found:
     found.faults += [str(one.message) for one in caught if 'CUDA graph' in str(one.message)]
     bits = sum(row['values_differing'] for row in rows)
     found.figures = {'graphs': rows}
-    found.summary = (f'{sum(row["captured"] for row in rows)} of {len(rows)} networks, {bits} '
-                     'values differ')
+    found.summary = (f'{sum(row["captured"] for row in rows)} of {len(rows)} networks captured, '
+                     f'{bits} values differ')
     return found
 
 

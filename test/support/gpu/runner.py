@@ -150,13 +150,15 @@ class Runner:
         limit = self._limit_of(check)
         stem = f'{self._checks.index(check):02}'
         answer, log = folder / f'{stem}.json', folder / f'{stem}.log'
-        with log.open('wb') as said:
+        # Under the lock, so that none is begun while all are ended.
+        with log.open('wb') as said, self._lock:
+            if self._stopped:
+                return {}
             process = subprocess.Popen(
                 [sys.executable, SCRIPT, '--one', self._registry, check.name, answer,
                  json.dumps(asdict(self._setting))],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
                 env=_environment(folder / check.cache), cwd=folder)
-        with self._lock:
             self._processes.add(process)
         try:
             process.wait(min(limit, left))
