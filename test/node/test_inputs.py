@@ -61,7 +61,7 @@ def test_a_silent_topic_that_is_published_tells_what_does_not_fit(
     camera = Stage(stage.context.get_domain_id())  # one participant has one type for a topic
     camera.node.create_publisher(kind, 'x/image', CAMERA)
     told = []
-    one = Input(stage.node, 'x', 'raw', reliability, 5, receive=lambda message: None,
+    one = Input(stage.node, 'x', 'raw', reliability, 5, receive=lambda *message: None,
                 warn=lambda name, text: told.append(text))
     stage.wait(one._publishers)
     one.warn_of_silence()
@@ -147,7 +147,7 @@ def test_what_is_known_of_a_topic_can_be_told_when_its_subscription_is_gone(
     node = Node('subscriber', context=stage.context,
                 cli_args=['--ros-args', '-r', 'rgb/image:=/front/cam'])
     told = []
-    one = Input(node, 'rgb', transport, 'reliable', 5, receive=lambda message: None,
+    one = Input(node, 'rgb', transport, 'reliable', 5, receive=lambda *message: None,
                 warn=lambda kind, text: told.append(text))
     topics = [s.topic_name for s in node.subscriptions]
     assert topic in topics
