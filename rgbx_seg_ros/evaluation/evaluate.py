@@ -220,9 +220,9 @@ def evaluate(segmenter: Segmenter, data: PairedDataset, sensors: Sensors = Senso
     classes of the score are those of the model, unless `classes` says otherwise. With
     `disagreement` the single sensors are compared, too, by two more masks of each pair, and a
     `sweep`, which counts the classes of this score, disturbs the frames. A `recording` gets all
-    frames that this process takes. Raise DataError where
-    there is nothing to score against, unless one of these is asked for, and ParameterError for a
-    protocol, a loss or parameters that the model cannot have.
+    frames that this process takes. Raise DataError where there is nothing to score against, unless
+    one of these is asked for, and ParameterError for a protocol, a loss or parameters that the
+    model cannot have.
     """
     card = segmenter.card
     presentation = Presentation(segmenter, protocol, parameters, sensors)
