@@ -113,17 +113,20 @@ class BoundaryScore:
 
     A pixel is on the boundary of its class when one of its four neighbours has another class. What
     the label leaves open has none and makes none, in label and mask, nor does the frame's edge.
+    Labels that leave open wherever classes meet say nothing of boundaries: then there is no score.
     """
 
     def __init__(self, num_classes: int):
         self.sums = np.zeros(num_classes, np.float64)
         self.frames = np.zeros(num_classes, np.int64)
+        self.labelled = np.zeros((), np.int64)  # frames whose label has a boundary of any class
 
     def update(self, label: np.ndarray, mask: np.ndarray) -> None:
         """Count one frame: `label` and `mask` are (H, W) uint8 class ids."""
         tolerance = BOUNDARY_TOLERANCE * math.hypot(*label.shape)
         counted = label != UNLABELED
         in_label, in_mask = _boundary(label, counted), _boundary(mask, counted)
+        self.labelled += in_label.any()
         for i in np.union1d(label[in_label], mask[in_mask]):
             if i == UNLABELED:
                 continue
@@ -135,7 +138,7 @@ class BoundaryScore:
 
     def scores(self) -> np.ndarray:
         """Return the score of each class, (K,); NaN for one without a boundary."""
-        return _ratio(self.sums, self.frames)
+        return _ratio(self.sums, self.frames if self.labelled else 0)
 
 
 class Calibration:
@@ -200,7 +203,7 @@ class Tally:
     def arrays(self) -> list[np.ndarray]:
         """Return all that is counted, to be added to that of another tally in place."""
         return [self.matrix.counts, self.boundary.sums, self.boundary.frames,
-                self.calibration.counts]
+                self.boundary.labelled, self.calibration.counts]
 
     def add(self, other: 'Tally') -> None:
         """Count the frames of another tally as well."""

@@ -263,6 +263,19 @@ def test_the_score_of_a_class_is_the_mean_over_frames_with_a_boundary_of_it():
     np.testing.assert_allclose(boundary.scores(), [1 / 3, 1 / 3, 0])
 
 
+def test_labels_that_are_open_where_classes_meet_score_no_boundary():
+    """A hand draws around objects and leaves a ring open; the mask is not wrong for that."""
+    ringed, mask = np.zeros((2, 20, 20), np.uint8)
+    ringed[:, 10:], mask[:, 10:] = 1, 1
+    ringed[:, 8:12] = UNLABELED
+    mask[5:15, 2:5] = 1  # a boundary where the label has none
+    boundary = BoundaryScore(3)
+    boundary.update(ringed, mask)
+    assert np.isnan(boundary.scores()).all()
+    boundary.update(mask, mask)  # one frame that says where classes meet, and both count
+    np.testing.assert_allclose(boundary.scores(), [0.5, 0.5, np.nan])
+
+
 # Sums
 
 def test_tallies_of_halves_add_up_to_that_of_all():
