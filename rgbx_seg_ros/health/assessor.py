@@ -243,8 +243,9 @@ def _input(name: str, report: NodeReport, since: _Since, lasts_s: float) -> Stat
         'state': state, 'state_s': lasts_s, 'rate_hz': rate_hz, 'age_ms': age_ms,
         'jitter_ms': jitter_ms, 'saturation': saturation, 'stamp_age_ms': given.stamp_age_ms,
         'received': given.received, 'topic': given.topic, 'publishers': given.publishers,
-        'qos': given.qos or 'ok', 'refusal': given.refusal or 'none', 'frame_rate_node': rate_hz,
-        'frame_rate_msg': stamp_rate_hz, 'current_delay_from_realtime_ms': given.stamp_age_ms}
+        'type': given.kind or 'ok', 'qos': given.qos or 'ok', 'refusal': given.refusal or 'none',
+        'frame_rate_node': rate_hz, 'frame_rate_msg': stamp_rate_hz,
+        'current_delay_from_realtime_ms': given.stamp_age_ms}
     if name == 'x':
         values |= {'registration': report.registration, 'drift': report.drift or 'none'}
     else:
@@ -259,10 +260,12 @@ def _trouble(name: str, report: NodeReport, since: _Since, lasts_s: float) -> tu
     state, age_ms = report.health[f'{name}_state'], report.health[f'{name}_age_ms']
     level = Level.ERROR if state in FAILED else Level.WARN
     refused, received = since.drops(f'{name}_malformed'), since.received(name)
-    hint = f'it has {given.publishers} publisher(s), are type and QoS the same?'
+    hint = f'it has {given.publishers} publisher(s), is the QoS the same?'
     if not given.publishers:
         hint = f'nobody publishes it: start the driver, or remap {name}/image'
-    if given.qos:
+    if given.kind:
+        hint = given.kind
+    elif given.qos:
         hint = f'QoS does not fit: {given.qos}'
     if not given.received or (age_ms is None and not since.was_heard(name)):
         return level, f'no frame on {given.topic} yet: {hint}'

@@ -50,6 +50,7 @@ _INPUT = {
     'received': 'frames received since the node was configured',
     'topic': 'where they come from, after remapping',
     'publishers': 'how many there are of this topic',
+    'type': 'ok, or as what it is published where the node takes another type',
     'qos': 'ok, or what the two sides offer and ask where that does not fit',
     'refusal': 'why the newest frame that could not be used was dropped, or none',
     'frame_rate_node': 'rate_hz, for other tools',
@@ -156,6 +157,8 @@ class InputReport:
     """Of the newest frame."""
     stamp_age_ms: float | None = None
     """Of the newest frame when it was received; None before the first and without a stamp."""
+    kind: str = ''
+    """As what it is published, and what the node takes, where that is not the same, else empty."""
     qos: str = ''
     """What the two sides offer and ask where that does not fit, else empty."""
     refusal: str = ''

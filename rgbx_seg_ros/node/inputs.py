@@ -123,21 +123,27 @@ class Input:
         return InputReport(
             topic=self.topic, received=received, publishers=len(publishers),
             frame_id=self._frame_id, stamp_age_ms=self._stamp_age_ms, refusal=self.refusal,
+            kind=self._other_type(publishers),
             qos=self._advice('BEST_EFFORT') if self._is_unheard(publishers) else '')
+
+    def _other_type(self, publishers):
+        """Return what a topic is published as of which this node takes nothing, else ''."""
+        kinds = sorted({publisher.topic_type for publisher in publishers})
+        if not kinds or self._type in kinds:
+            return ''
+        return (f'it is published as {", ".join(kinds)}, and with {self.modality}.transport as it '
+                f'is this node takes {self._type}')
 
     def warn_of_silence(self):
         """Help with a topic on which nothing has come yet: most often its name is wrong."""
         node = self._node
         publishers = self._publishers()
-        kinds = {publisher.topic_type for publisher in publishers}
-        if publishers and self._type not in kinds:
-            hint = (f'it is published as {", ".join(sorted(kinds))}, and with {self.modality}.'
-                    f'transport as it is this node takes {self._type}')
-        elif publishers:
-            hint = f'it has {len(publishers)} publisher(s), are type and QoS the same?'
-            if self._is_unheard(publishers):
-                hint = self._advice('BEST_EFFORT')
-        else:
+        hint = self._other_type(publishers)
+        if not hint and self._is_unheard(publishers):
+            hint = self._advice('BEST_EFFORT')
+        if not hint and publishers:
+            hint = f'it has {len(publishers)} publisher(s), is the QoS the same?'
+        if not hint:
             own = node.resolve_topic_name('segmentation')
             others = [other for other, types in node.get_topic_names_and_types()
                       if self._type in types and node.count_publishers(other)

@@ -104,7 +104,9 @@ def test_a_dead_camera_whose_publisher_is_gone_is_told_from_one_that_is_stuck():
 
 @pytest.mark.parametrize(('changes', 'level', 'words'), [
     ({'x_publishers': 0}, Level.WARN, 'nobody publishes it: start the driver, or remap x/image'),
-    ({}, Level.WARN, 'it has 1 publisher(s), are type and QoS the same?'),
+    ({}, Level.WARN, 'it has 1 publisher(s), is the QoS the same?'),
+    ({'x_kind': 'it is published as sensor_msgs/msg/CompressedImage, ...', 'x_qos': 'unknown'},
+     Level.WARN, 'yet: it is published as sensor_msgs/msg/CompressedImage, ...'),
     ({'x_qos': 'publisher offers BEST_EFFORT, this subscription asks RELIABLE'}, Level.WARN,
      'QoS does not fit: publisher offers BEST_EFFORT, this subscription asks RELIABLE'),
     ({'health': health(x_state='dead', x_age_ms=None)}, Level.ERROR, 'no frame on /cam/x/image'),
@@ -119,6 +121,9 @@ def test_a_publisher_that_is_not_heard_shows_although_another_is():
     told = assess(START, later(x_qos='publisher offers BEST_EFFORT, ...'))['x']
     assert told.level == Level.WARN
     assert told.values['qos'] == 'publisher offers BEST_EFFORT, ...'
+    assert told.values['type'] == 'ok'
+    told = assess(START, later(x_kind='it is published as Image, ...'))['x']
+    assert told.values['type'] == 'it is published as Image, ...'
 
 
 def test_frames_without_a_stamp_are_told_from_a_late_camera():

@@ -55,7 +55,7 @@ def test_a_silent_topic_is_named_with_those_that_it_could_be(stage, make_node, w
      'with x.transport as it is this node takes sensor_msgs/msg/Image'),
     (Image, 'reliable', 'a publisher offers BEST_EFFORT, this subscription asks RELIABLE: set '
      'x.reliability to best_effort'),
-    (Image, 'best_effort', 'it has 1 publisher(s), are type and QoS the same?')])
+    (Image, 'best_effort', 'it has 1 publisher(s), is the QoS the same?')])
 def test_a_silent_topic_that_is_published_tells_what_does_not_fit(
         stage, kind, reliability, hint):
     camera = Stage(stage.context.get_domain_id())  # one participant has one type for a topic
@@ -66,6 +66,9 @@ def test_a_silent_topic_that_is_published_tells_what_does_not_fit(
     stage.wait(one._publishers)
     one.warn_of_silence()
     assert told[-1] == f'no message on /x/image yet: {hint}'
+    report = one.report(0)
+    assert report.kind == (hint if kind is CompressedImage else '')
+    assert report.qos == (hint if reliability == 'reliable' else '')
     one.destroy()
     camera.close()
 

@@ -33,7 +33,7 @@ def sample_report(uptime_s, rgb_received=None, x_received=None, **changes) -> No
     inputs = {}
     for name, received, rate_hz in (('rgb', rgb_received, 30), ('x', x_received, 25)):
         fields = {field: changes.pop(f'{name}_{field}')
-                  for field in ('stamp_age_ms', 'publishers', 'qos', 'refusal')
+                  for field in ('stamp_age_ms', 'publishers', 'kind', 'qos', 'refusal')
                   if f'{name}_{field}' in changes}
         inputs[name] = InputReport(**{
             'topic': f'/cam/{name}/image', 'publishers': 1, 'frame_id': f'{name}_optical',
