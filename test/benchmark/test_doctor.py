@@ -261,6 +261,7 @@ def test_a_folder_of_engines_that_others_can_write_is_told(examined):
     assert f'chmod go-w {cache_dir()}' in line(page, '[!!]', 'engine files')
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # an export takes minutes on a machine that is busy
 def test_onnx_with_a_file_is_tested_and_timed_on_frames_of_its_kind(
         examined, card, request, monkeypatch):

@@ -80,6 +80,7 @@ def test_a_live_node_is_measured(settings, tmp_path, capsys, monkeypatch):
     assert not processes()
 
 
+@pytest.mark.long
 def test_fixed_rates_can_be_measured_without_a_search(settings, monkeypatch):
     monkeypatch.setattr(live, '_LEAST_PAIRS', 12)
     monkeypatch.setattr(live, 'search', None)
@@ -115,7 +116,8 @@ def test_frames_that_cannot_be_sent_are_named_before_anything_starts(settings, t
         measure(Settings(settings.model, data=tmp_path))
 
 
-@pytest.mark.parametrize('with_signal', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('with_signal', [
+    signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_leaves_no_process_behind(settings, with_signal):
     code = ('import sys\nfrom pathlib import Path\n'
             'from rgbx_seg_ros.benchmark.live import run\n'

@@ -13,8 +13,15 @@ from support.campaign_frames import bars, read  # noqa: E402
 from support.campaign_processes import PROCESS_SCENARIOS, process_table  # noqa: E402
 from support.campaign_rig import Rig, table  # noqa: E402
 
+FEW = {
+    'RGB cut and restored', 'X frozen', 'one cut, degraded mode', 'duplicated',
+    'clock jumps back and returns', 'Image: random data', 'CameraInfo: turns bad', 'size changes',
+    'publisher starts again', 'engine fails now and then'}
+"""One of each kind."""
 
-@pytest.mark.parametrize('name', SCENARIOS)
+
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[] if name in FEW else [pytest.mark.long]) for name in SCENARIOS])
 def test_no_mask_is_wrong_none_is_lost_and_the_node_lives_on(tiny_card, name):
     row = run(name, tiny_card, 0.5)
     assert not row.ended, 'the node gives no masks any more'
@@ -27,6 +34,7 @@ def test_no_mask_is_wrong_none_is_lost_and_the_node_lives_on(tiny_card, name):
     assert f'| {name} | {row.tries} |' in table([row])
 
 
+@pytest.mark.long
 def test_a_node_that_is_killed_and_started_again_goes_on_with_the_newest_frames(tiny_card):
     row = PROCESS_SCENARIOS['node restarted under load']('restart', tiny_card, 0, 0)
     assert not row.ended
@@ -34,6 +42,7 @@ def test_a_node_that_is_killed_and_started_again_goes_on_with_the_newest_frames(
     assert len(row.back_ms) == row.tries == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['signal: during configure', 'log on a full disk'])
 def test_the_process_ends_cleanly(tiny_card, name):
     row = PROCESS_SCENARIOS[name](name, tiny_card, 0, 0)
@@ -80,6 +89,7 @@ def test_the_campaign_sees_a_mask_that_nobody_asked_for_one_of_a_wrong_pair_and_
         assert 'comes after one' in ' '.join(rig.wrong())
 
 
+@pytest.mark.long
 def test_the_campaign_sees_a_fault_that_nobody_is_told_of(tiny_card):
     with Rig(tiny_card) as rig:
         rig.recover()

@@ -403,6 +403,7 @@ def test_a_build_in_the_background_ends_with_the_cleanup(
 # ---------------------------------------------------------------- all of it, again and again
 
 
+@pytest.mark.long
 def test_nothing_grows_over_twenty_lives_with_every_failure_and_every_change(
         make_node, engines_alive, monkeypatch, without_message_filters, tiny_card):
     node = make_node(start=False, spins=False)

@@ -53,6 +53,7 @@ def test_many_pairs_leave_nothing_behind(feeder, domain):
         assert _growth(readings, name) <= most, readings
 
 
+@pytest.mark.long
 def test_a_frame_kept_of_each_pair_is_noticed(feeder, domain):
     readings = _fed(feeder, domain, 'leaky', warm_up=40, pairs=60)
     assert _growth(readings, 'rss') > 50 * 640 * 480, readings

@@ -62,6 +62,7 @@ def without_times(facts):
 # Processes
 
 
+@pytest.mark.long
 def test_two_jobs_and_a_killed_one_come_to_what_one_process_tells(
         tmp_path, tiny_card, command, monkeypatch):
     bags = write_fleet(tmp_path / 'bags')
