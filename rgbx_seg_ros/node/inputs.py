@@ -124,7 +124,7 @@ class Input:
             topic=self.topic, received=received, publishers=len(publishers),
             frame_id=self._frame_id, stamp_age_ms=self._stamp_age_ms, refusal=self.refusal,
             kind=self._other_type(publishers),
-            qos=self._advice('BEST_EFFORT') if self._is_unheard(publishers) else '')
+            qos=self._advice() if self._is_unheard(publishers) else '')
 
     def _other_type(self, publishers):
         """Return what a topic is published as of which this node takes nothing, else ''."""
@@ -140,7 +140,7 @@ class Input:
         publishers = self._publishers()
         hint = self._other_type(publishers)
         if not hint and self._is_unheard(publishers):
-            hint = self._advice('BEST_EFFORT')
+            hint = self._advice()
         if not hint and publishers:
             hint = f'it has {len(publishers)} publisher(s), is the QoS the same?'
         if not hint:
@@ -154,17 +154,17 @@ class Input:
 
     def _warn_of_qos(self, event):
         """Say which side offers and which asks what; without this, nothing would just arrive."""
-        offered = {info.qos_profile.reliability.name for info in self._publishers()}
-        self._warn(f'{self.modality} qos',
-                   f'{self.topic}: {self._advice(" or ".join(sorted(offered)))}')
+        # The graph may not know the publisher yet, but nothing else can be amiss: an input asks
+        # for no more than to be reliable.
+        self._warn(f'{self.modality} qos', f'{self.topic}: {self._advice()}')
 
     def _is_unheard(self, publishers):
         """Return whether one of them offers less than this subscription asks."""
         return self._reliability == ReliabilityPolicy.RELIABLE and any(
             p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)
 
-    def _advice(self, offered):
-        return (f'a publisher offers {offered}, this subscription asks RELIABLE: set '
+    def _advice(self):
+        return ('a publisher offers BEST_EFFORT, this subscription asks RELIABLE: set '
                 f'{self.modality}.reliability to best_effort')
 
     def _publishers(self):
