@@ -140,6 +140,7 @@ class Input:
         publishers = self._publishers()
         hint = self._other_type(publishers)
         if not hint and self._is_unheard(publishers):
+            self._warn_of_qos()  # the event of it is lost now and then
             hint = self._advice()
         if not hint and publishers:
             hint = f'it has {len(publishers)} publisher(s), is the QoS the same?'
@@ -152,7 +153,7 @@ class Input:
                     f'{", ".join(others) or "none"}')
         self._warn(f'{self.modality} is silent', f'no message on {self.topic} yet: {hint}')
 
-    def _warn_of_qos(self, event):
+    def _warn_of_qos(self, event=None):
         """Say which side offers and which asks what; without this, nothing would just arrive."""
         # The graph may not know the publisher yet, but nothing else can be amiss: an input asks
         # for no more than to be reliable.
