@@ -49,6 +49,7 @@ def commands(page):
             for line in block.splitlines() if line.strip()]
 
 
+LONG = 'rgbx-seg benchmark'
 COMMANDS = [*dict.fromkeys(command for page in RUN for command in commands(page))]
 
 
@@ -160,7 +161,9 @@ HOW = {'make': check_make, 'rosdep': check_rosdep, 'pip': check_pip, 'python3': 
        '.': check_source, 'ros2': check_ros2, 'export': check_export, 'rgbx-seg': run_rgbx_seg}
 
 
-@pytest.mark.parametrize('command', COMMANDS)
+@pytest.mark.parametrize('command', [
+    pytest.param(command, marks=[pytest.mark.long] if command.startswith(LONG) else [])
+    for command in COMMANDS])
 def test_every_command_works(command, workplace, monkeypatch):
     if command.startswith('export'):
         return check_export([command], workplace, monkeypatch)

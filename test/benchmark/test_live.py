@@ -104,6 +104,7 @@ def test_a_node_that_dies_ends_the_benchmark(settings):
     assert not processes()
 
 
+@pytest.mark.long
 def test_a_node_that_hangs_ends_the_benchmark(settings, monkeypatch):
     monkeypatch.setattr(live, '_STOP_S', 0.5)
     with pytest.raises(RgbxSegError, match='no mask within'):
@@ -116,8 +117,8 @@ def test_frames_that_cannot_be_sent_are_named_before_anything_starts(settings, t
         measure(Settings(settings.model, data=tmp_path))
 
 
-@pytest.mark.parametrize('with_signal', [
-    signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize('with_signal', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_process_behind(settings, with_signal):
     code = ('import sys\nfrom pathlib import Path\n'
             'from rgbx_seg_ros.benchmark.live import run\n'

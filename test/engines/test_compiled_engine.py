@@ -40,9 +40,10 @@ FITTING = (RNG.integers(0, 256, (64, 96, 3), np.uint8),
 BFLOAT16_CPU = Cpu('x86_64', 'A CPU', (), frozenset({'avx512_bf16'}))
 
 
-@pytest.fixture(scope='module', params=['mini', pytest.param('tiny', marks=pytest.mark.long)])
+@pytest.fixture(scope='module', params=[
+    pytest.param(name, marks=pytest.mark.long) for name in ('mini', 'tiny')])
 def card_path(request, tiny_card, tmp_path_factory):
-    """Return the path of a card: of two layers, which compile in seconds, or of a real network."""
+    """Return the path of a card: of two layers, which compile sooner, or of a real network."""
     if request.param == 'tiny':
         yield tiny_card
         return

@@ -257,6 +257,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames
     assert pictures[0] == pictures[1] and len(pictures[0]) == 5 * 5
 
 
+@pytest.mark.long
 def test_an_error_in_one_process_ends_them_all_with_the_same_word(tmp_path, tiny_card,
                                                                   write_frames):
     data = write_frames(tmp_path / 'data', 4)

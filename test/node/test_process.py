@@ -113,9 +113,8 @@ WALKS = {
 
 
 @pytest.mark.parametrize(('state', 'with_signal'), [
-    *((state, signal.SIGTERM) for state in WALKS),
-    *(pytest.param(state, signal.SIGINT, marks=[] if state == 'active' else [pytest.mark.long])
-      for state in WALKS)])
+    pytest.param(state, with_signal, marks=[] if state == 'active' else [pytest.mark.long])
+    for state in WALKS for with_signal in (signal.SIGTERM, signal.SIGINT)])
 def test_a_signal_in_every_state_ends_the_node_cleanly(start, state, with_signal):
     domain = next_domain()
     process = start('-p', 'autostart:=false', domain=domain)
@@ -153,7 +152,8 @@ def test_a_signal_while_frames_are_in_work_ends_the_node_cleanly(start, with_sig
     assert 'rror' not in process.log
 
 
-@pytest.mark.parametrize('delay_s', [0.3, 0.8, 1.4, 2.0, 3.0])
+@pytest.mark.parametrize('delay_s', [
+    0.8, 2.0, *(pytest.param(delay_s, marks=pytest.mark.long) for delay_s in (0.3, 1.4, 3.0))])
 def test_a_signal_during_start_up_leaves_nothing_behind(start, delay_s):
     process = start()
     # Any moment will do: what matters is that it does not hang, whatever it is doing.

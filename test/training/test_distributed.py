@@ -88,6 +88,7 @@ def test_what_one_process_began_two_go_on_with(data, recipe, tmp_path):
     assert steps == [*range(20)]
 
 
+@pytest.mark.long
 def test_a_bad_frame_ends_all_processes_with_its_name(data, recipe, tmp_path):
     (data / 'label' / 'a3.png').unlink()
     run = torchrun(2, 'train', recipe(), '--data', data, '--out', tmp_path / 'out',

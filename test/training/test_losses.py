@@ -356,6 +356,7 @@ def test_a_recipe_that_does_not_fit_the_network_is_named(network, text, said):
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='gloo meets in a file of POSIX systems')
+@pytest.mark.long
 def test_two_processes_learn_what_one_with_both_images_does(tmp_path):
     logits, label = drawn('one image ignored')
     label[0, :2] = 3  # an image of few labels and one of many: means of means would differ
