@@ -18,8 +18,8 @@ import yaml
 # and threads fight on a busy machine.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-# A shell starts what runs in the background with SIGINT ignored, and the processes that tests start
-# and interrupt would ignore it as well.
+# A shell starts what runs in the background with SIGINT ignored, and the processes that tests
+# start and interrupt would ignore it as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
