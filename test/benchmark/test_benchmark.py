@@ -263,6 +263,7 @@ def test_frames_are_brought_to_one_size_without_new_values(tmp_path, write_frame
     assert [frame.shape for frame in load_pairs(root, 1, (20, 30))[0]] == [(20, 30, 3), (20, 30)]
 
 
+@pytest.mark.long
 def test_the_memory_of_each_row_is_that_of_a_process_of_its_own(
         tiny_card, frames, command, monkeypatch):
     monkeypatch.setitem(roofline._SIDE, 'cpu', 128)

@@ -223,6 +223,7 @@ def test_a_model_is_scored_without_a_modality(segmenter, data):
 # Many processes
 
 
+@pytest.mark.long
 def test_two_processes_give_the_figures_of_one(tmp_path, tiny_card, write_frames):
     data = write_frames(tmp_path / 'data', 5)
     rename(data, a0='001D', a1='002N', a2='003N', a3='004D', a4='005N')

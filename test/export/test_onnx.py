@@ -207,7 +207,7 @@ def shallow(monkeypatch):
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[] if name in ('gated_lite', 'ms_irtnet') else [pytest.mark.long])
+    pytest.param(name, marks=[] if name == 'gated_lite' else [pytest.mark.long])
     for name in NETWORKS])
 def test_every_network_can_be_exported(name, shallow, tmp_path):
     network = build(name, 4, **SMALL[name])

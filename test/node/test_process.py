@@ -131,7 +131,8 @@ def test_a_signal_in_every_state_ends_the_node_cleanly(start, state, with_signal
     assert 'rror' not in process.log
 
 
-@pytest.mark.parametrize('with_signal', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('with_signal', [
+    signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_while_frames_are_in_work_ends_the_node_cleanly(start, with_signal):
     domain = next_domain()
     process = start(domain=domain)
