@@ -7,7 +7,6 @@ import copy
 import io
 import os
 import shutil
-import signal
 
 import cv2
 import numpy as np
@@ -17,11 +16,6 @@ import yaml
 # Before torch is imported, and for the processes that tests start: the networks here are small,
 # and threads fight on a busy machine.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-
-# A shell starts what runs in the background with SIGINT ignored, and the processes that tests
-# start and interrupt would ignore it as well.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CARD = {
     'name': 'tiny',

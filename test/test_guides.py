@@ -194,8 +194,11 @@ def test_the_player_publishes_pairs_of_now(tmp_path, write_frames):
     stage = Stage(domain)
     for topic in ('rgb/image', 'x/image'):
         stage.listen(Image, topic, CAMERA)
-    player = subprocess.Popen([sys.executable, 'play.py', 'my_bag'], cwd=tmp_path, stderr=-1,
-                              env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
+    player = subprocess.Popen(
+        [sys.executable, 'play.py', 'my_bag'], cwd=tmp_path, stderr=-1,
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
+        # A shell has SIGINT ignored by what it starts in the background, and by its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         stage.wait(lambda: len(stage.received['x/image']) > 2)  # from the second time on
         stamps = {topic: {stamp_ns(message.header) for message, _ in messages}

@@ -49,7 +49,6 @@ def commands(page):
             for line in block.splitlines() if line.strip()]
 
 
-LONG = 'rgbx-seg benchmark'
 COMMANDS = [*dict.fromkeys(command for page in RUN for command in commands(page))]
 
 
@@ -162,7 +161,7 @@ HOW = {'make': check_make, 'rosdep': check_rosdep, 'pip': check_pip, 'python3': 
 
 
 @pytest.mark.parametrize('command', [
-    pytest.param(command, marks=[pytest.mark.long] if command.startswith(LONG) else [])
+    pytest.param(command, marks=[pytest.mark.long] if 'benchmark' in command else [])
     for command in COMMANDS])
 def test_every_command_works(command, workplace, monkeypatch):
     if command.startswith('export'):
