@@ -81,6 +81,11 @@ class Augment:
     """Probability of stretching each channel of RGB to 0..255."""
     darken: float = 0.0
     """Probability of a night: RGB at 2 to 40 percent of its light, with the noise of that."""
+    night_level: float = 0.0
+    """
+    Mean level of RGB as stored, 0 to 255, below which the labels lie on what X shows, so that RGB
+    moves by `x.move` in place of X. 0: X moves in each frame.
+    """
     x: AugmentX = field(default_factory=AugmentX)
     """What befalls X alone."""
     blank: float = 0.1
@@ -96,10 +101,11 @@ class Augment:
         for i, value in enumerate(self.fill_rgb):
             check_number(f'augment.fill_rgb[{i}]', value, DataError, low=0, high=255, integer=True)
         check_number('augment.max_share', self.max_share, DataError, above=0, high=1)
-        highest = {'scale_step': math.inf, 'rotate': 180.0, 'blank': 0.5, 'fill_x': 65535.0}
+        highest = {'scale_step': math.inf, 'rotate': 180.0, 'blank': 0.5, 'fill_x': 65535.0,
+                   'night_level': 255.0}
         for name in ('scale_step', 'rotate', 'rotate_chance', 'anchor', 'fill_x', 'flip',
                      'flip_vertical', 'blur', 'jitter', 'jitter_chance', 'distort', 'soften',
-                     'autocontrast', 'darken', 'blank'):
+                     'autocontrast', 'darken', 'night_level', 'blank'):
             if getattr(self, name) is not None:
                 check_number(f'augment.{name}', getattr(self, name), DataError, low=0,
                              high=highest.get(name, 1.0))
@@ -119,7 +125,11 @@ class Augment:
         fill_x = prepare(np.full((1, 1), self.fill_x, sample.x.dtype)).item()
         scaled = self._scaled(sample.rgb, prepare(sample.x), sample.label, rng)
         frame, x, label = self._rotated(*scaled, fill_x, rng)
-        x = self.x.moved(x, rng, label.shape[1] / sample.label.shape[1])
+        zoom = label.shape[1] / sample.label.shape[1]
+        if sample.rgb.mean() < self.night_level:
+            frame = self.x.moved(frame, rng, zoom)
+        else:
+            x = self.x.moved(x, rng, zoom)
         place = self._place(label, rng)
         mirror = [slice(None, None, -1 if rng.random() < self.flip else 1)]
         mirror.insert(0, slice(None, None, -1 if _happens(self.flip_vertical, rng) else 1))

@@ -48,18 +48,19 @@ class AugmentX:
             check_number(f'augment.x.{name}', getattr(self, name), DataError, low=0,
                          high=highest.get(name, 1.0))
 
-    def moved(self, x: np.ndarray, rng: np.random.Generator, factor: float) -> np.ndarray:
-        """Return X shifted, rotated and scaled; a pixel of it is `factor` of one as stored."""
+    def moved(self, image: np.ndarray, rng: np.random.Generator, factor: float) -> np.ndarray:
+        """Return an image shifted, rotated and scaled; a pixel is `factor` of one as stored."""
         if not self.move:
-            return x
-        height, width = x.shape[:2]
+            return image
+        height, width = image.shape[:2]
         *shift, turn, growth = factor * rng.uniform(-self.move, self.move, 4)
         half = max(height, width) / 2
         matrix = cv2.getRotationMatrix2D(
             ((width - 1) / 2, (height - 1) / 2), np.degrees(turn / half), 1.0 + growth / half)
         matrix[:, 2] += shift
-        return np.atleast_3d(cv2.warpAffine(x, matrix, (width, height), flags=cv2.INTER_LINEAR,
-                                            borderMode=cv2.BORDER_REPLICATE))
+        return np.atleast_3d(cv2.warpAffine(
+            image, matrix, (width, height), flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE))
 
     def changed(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return X as a sensor gives it that drifts and fails in part, within 0 and 1."""

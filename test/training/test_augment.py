@@ -407,6 +407,7 @@ def test_the_changes_of_every_recipe_can_be_made(path):
     ({'flip': float('nan')}, 'augment.flip is nan'),
     ({'jitter': -0.1}, 'augment.jitter is -0.1'),
     ({'blank': 0.6}, 'augment.blank is 0.6, allowed is 0 to 0.5'),
+    ({'night_level': 256.0}, 'augment.night_level is 256.0, allowed is 0 to 255'),
     ({'base': (640, 480)}, r'augment.base is \(640, 480\), needed is 0 < shorter <= longer'),
     ({'base': (0, 480)}, 'augment.base is'),
     ({'scale_step': -0.25}, 'augment.scale_step is -0.25, allowed is 0 or more'),

@@ -50,6 +50,21 @@ def test_x_alone_changes_and_stays_within_its_limits(change, seed):
     assert sample.x.max() == 200, 'the sample was changed'
 
 
+@pytest.mark.parametrize('level, darken, rgb_moves', [
+    (0.0, 0.0, False), (0.0, 1.0, False),  # never at night, unless it is asked for
+    (100.0, 0.0, False), (100.0, 1.0, False), (180.0, 0.0, True)])
+def test_in_the_dark_rgb_moves_against_x_and_label(level, darken, rgb_moves):
+    """The mean level is 118; as stored it counts, as a frame made dark was labeled by day."""
+    sample, moved = edge(40), {'rgb': [], 'x': []}
+    augment = Augment((H, W), **PLAIN, darken=darken, night_level=level, x=AugmentX(move=9.0))
+    for seed in range(10):
+        _, x, label, frame = augment.with_frame(sample, rng(seed), unit)
+        assert np.array_equal(label, sample.label)
+        moved['rgb'].append(not np.array_equal(frame, sample.rgb))
+        moved['x'].append(not np.array_equal(x, unit(sample.x)))
+    assert moved == {'rgb': 10 * [rgb_moves], 'x': 10 * [not rgb_moves]}
+
+
 def test_without_a_change_x_is_the_one_given():
     x = ramp()
     assert AugmentX().moved(x, rng(), 1.0) is x and AugmentX().changed(x, rng()) is x
