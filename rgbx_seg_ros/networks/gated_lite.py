@@ -4,8 +4,9 @@
 GatedLite: EfficientNet-Lite encoders, a gated sum and a top-down decoder.
 
 It is of this project, for small processors: all of it is convolutions with ReLU6, in any
-precision. The sum weighs each pixel by what both modalities show there, and a modality that is
-lost counts for nothing in it, so that the network is one for both sensors and for each alone.
+precision. The sum weighs each pixel by what both modalities show there and by what the decoder
+knows of it already, and a modality that is lost counts for nothing in it, so that the network is
+one for both sensors and for each alone.
 """
 
 from rgbx_seg_ros.networks.base import Foldable, Network
@@ -20,23 +21,31 @@ class GatedSum(nn.Module):
     """
     Bring two maps (N, C, h, w) to one width and add them, each pixel with a share of each.
 
-    `there` holds for each modality 1 or 0, (N, 1, 1, 1): one that is lost has no share.
+    The gate sees both and `above`, what the decoder has made of the coarser maps (N, width, h, w):
+    the finest maps show an outline, but not what it is the outline of. The coarsest have None.
     """
 
-    def __init__(self, channels: int, width: int):
+    def __init__(self, channels: int, width: int, coarsest: bool = False):
         super().__init__()
         self.rgb = ConvNorm(channels, width, 1, activation=False)
         self.x = ConvNorm(channels, width, 1, activation=False)
-        self.gate = nn.Conv2d(2 * width, 1, 1)
+        self.gate = nn.Conv2d((2 if coarsest else 3) * width, 1, 1)
 
-    def forward(self, rgb, x, there):
+    def forward(self, rgb, x, there, above=None):
+        """
+        Return the sum, (N, width, h, w).
+
+        `there` holds for each modality 1 or 0, (N, 1, 1, 1): one that is lost has no share.
+        """
         rgb, x = self.rgb(rgb), self.x(x)
         rgb_there, x_there = there
-        return self.weighed(rgb, x, rgb_there * (1.0 - x_there * self.share_of_x(rgb, x)))
+        share = rgb_there * (1.0 - x_there * self.share_of_x(rgb, x, above))
+        return self.weighed(rgb, x, share)
 
-    def share_of_x(self, rgb, x):
+    def share_of_x(self, rgb, x, above=None):
         """Return the share of the second modality where both are there, (N, 1, h, w)."""
-        return self.gate(torch.cat((rgb, x), dim=1)).sigmoid()
+        seen = (rgb, x) if above is None else (rgb, x, above)
+        return self.gate(torch.cat(seen, dim=1)).sigmoid()
 
     @staticmethod
     def weighed(rgb, x, share):
@@ -75,7 +84,9 @@ class GatedLite(Network):
         else:
             self.encoder_rgb, self.encoder_x = EfficientNetLite(), EfficientNetLite()
         self.shared = shared
-        self.fusion = nn.ModuleList(GatedSum(c, width) for c in EfficientNetLite.CHANNELS)
+        *finer, coarsest = EfficientNetLite.CHANNELS
+        self.fusion = nn.ModuleList(GatedSum(c, width) for c in finer)
+        self.fusion.append(GatedSum(coarsest, width, coarsest=True))
         self.smooth = nn.ModuleList(Smooth(width) for _ in self.fusion)
         self.dropout = nn.Dropout2d(0.1)
         self.classify = nn.Conv2d(width, num_classes, 1)
@@ -83,9 +94,9 @@ class GatedLite(Network):
     def forward(self, rgb, x):
         check_inputs(rgb, x)
         there = [image.abs().amax(dim=(1, 2, 3), keepdim=True).sign() for image in (rgb, x)]
-        stages = zip(self.fusion, *self.encode(rgb, x), strict=True)
-        fused = [fusion(*maps, there) for fusion, *maps in stages]
-        return resize(self.decode(fused), rgb.shape[2:])
+        logits = self.decode(*self.encode(rgb, x), lambda fusion, a, b, above: fusion(
+            a, b, there, above))
+        return resize(logits, rgb.shape[2:])
 
     def encode(self, rgb, x):
         """Return the maps of each modality, from the finest to the coarsest."""
@@ -93,11 +104,18 @@ class GatedLite(Network):
             return self.encoder(rgb, 0), self.encoder(x, 1)
         return self.encoder_rgb(rgb), self.encoder_x(x)
 
-    def decode(self, fused):
-        """Return logits at a quarter of the input's size, of maps that begin with the finest."""
+    def decode(self, rgb, x, fuse):
+        """
+        Return logits at a quarter of the input's size, of maps that begin with the finest.
+
+        `fuse(fusion, rgb, x, above)` returns what a size adds to `above`, what is there already.
+        """
+        levels = list(zip(self.smooth, self.fusion, rgb, x, strict=True))
         out = None
-        for smooth, part in zip(reversed(self.smooth), reversed(fused), strict=True):
-            out = smooth(part if out is None else part + resize(out, part.shape[2:]))
+        for smooth, fusion, *maps in reversed(levels):
+            above = None if out is None else resize(out, maps[0].shape[2:])
+            part = fuse(fusion, *maps, above)
+            out = smooth(part if above is None else part + above)
         return self.classify(self.dropout(out))
 
     def training_parts(self, num_classes, auxiliary):
@@ -121,10 +139,12 @@ class SingleSensors(nn.Module):
 
     def forward(self, network, rgb, x, label, frame=None):
         check_inputs(rgb, x)
-        fused = []
-        for fusion, a, b in zip(network.fusion, *network.encode(rgb, x), strict=True):
+
+        def fuse(fusion, a, b, above):
             a, b = fusion.rgb(a), fusion.x(b)
-            both = fusion.weighed(a, b, 1.0 - fusion.share_of_x(a, b))
-            fused.append(torch.cat((both, a, b)))
-        both, *alone = resize(network.decode(fused), rgb.shape[2:]).chunk(3)
+            share_of_x = fusion.share_of_x(a, b, above if above is None else above.chunk(3)[0])
+            return torch.cat((fusion.weighed(a, b, 1.0 - share_of_x), a, b))
+
+        logits = network.decode(*network.encode(rgb, x), fuse)
+        both, *alone = resize(logits, rgb.shape[2:]).chunk(3)
         return TrainingOutputs(both, tuple(alone))

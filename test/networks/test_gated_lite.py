@@ -124,11 +124,17 @@ def test_shared_convolutions_are_stored_once_and_have_norms_of_their_own(net):
     assert not torch.allclose(first[0], second[0])
 
 
-def test_each_pixel_has_a_share_of_its_own(net):
-    fusion = net.fusion[0]
-    rgb, x = random(1, 32, 4, 4), random(1, 32, 4, 4, seed=1)
+def test_each_pixel_has_a_share_of_its_own_by_what_is_seen_there_and_above(net):
+    rgb, x, above = (random(1, 32, 4, 4, seed=seed) for seed in range(3))
     with torch.inference_mode():
-        share = fusion.share_of_x(rgb, x)
-        assert share.shape == (1, 1, 4, 4) and share.std() > 0
+        for fusion in net.fusion:
+            seen = (rgb, x) if fusion is net.fusion[-1] else (rgb, x, above)
+            share = fusion.share_of_x(*seen)
+            assert share.shape == (1, 1, 4, 4) and share.std() > 0
+            for i in range(len(seen)):
+                changed = [part.clone() for part in seen]
+                changed[i][..., 2, 1] += 1
+                same = fusion.share_of_x(*changed) == share
+                assert not same[..., 2, 1].any() and same.sum() == 15
         mixed = fusion.weighed(rgb, x, 1 - share)
         torch.testing.assert_close(mixed, (1 - share) * rgb + share * x)
