@@ -244,9 +244,10 @@ class BlackBox:
     def _count_used(self):
         """Count what the recordings of this name hold; whatever else lies there is no matter."""
         total = 0
-        for folder in self.folder.glob(f'{self._name}_{_STAMP_PATTERN}_*'):
-            with suppress(OSError):  # somebody tidies up meanwhile
-                total += sum(file.stat().st_size for file in folder.iterdir())
+        with suppress(OSError):  # the folder itself may go meanwhile, and is then said to be gone
+            for folder in self.folder.glob(f'{self._name}_{_STAMP_PATTERN}_*'):
+                with suppress(OSError):  # somebody tidies up
+                    total += sum(file.stat().st_size for file in folder.iterdir())
         self._used_bytes = total
 
     def _full(self, used):

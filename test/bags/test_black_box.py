@@ -5,6 +5,7 @@
 from dataclasses import replace
 import gc
 import os
+from pathlib import Path
 import random
 import resource
 import signal
@@ -296,6 +297,18 @@ def test_a_folder_that_is_gone_is_not_made_anew(make_box, tmp_path):
     assert event.failure == f'snapshot is not recorded: the folder {str(tmp_path)!r} is gone'
     assert not tmp_path.exists()
     tmp_path.with_name('elsewhere').rename(tmp_path)
+
+
+def test_a_folder_that_goes_while_it_is_counted_does_not_end_the_recorder(make_box, monkeypatch):
+    def gone(folder, _):
+        raise FileNotFoundError(2, 'No such file or directory', str(folder))
+
+    monkeypatch.setattr(Path, 'glob', gone)
+    box = make_box(duration_after_s=0.0)
+    add(box, [1])
+    event = box.trigger('snapshot', '', 1)
+    assert event.decided.wait(20)
+    assert finished(box, event) == [1] and box._thread.is_alive()
 
 
 def test_a_stop_ends_the_recording_and_writes_what_waits(make_box):
