@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of the live node over the real middleware: what it finds, and how it ends."""
 
+from dataclasses import replace
 import json
 import os
 from pathlib import Path
 import signal
+import statistics
 import subprocess
 import sys
 
@@ -57,18 +59,20 @@ def test_a_live_node_is_measured(settings, tmp_path, capsys, monkeypatch):
     # On a busy machine a pair takes a second, and more of them minutes.
     monkeypatch.setattr(live, '_LEAST_PAIRS', 12)
     path = tmp_path / 'result.json'
-    run(settings, path)
+    run(replace(settings, rates_hz=(10.0,) * 3), path)
     out, err = capsys.readouterr()
     found = json.loads(path.read_text())
     assert found['format'] == 1
     assert '| latency p99, ms ' in out and 'waiting for the first mask' in err
-    peak, (fixed,) = found['throughput'], found['runs']
+    peak, runs = found['throughput'], found['runs']
 
     assert 0.2 < peak['rate_hz'] <= LIMIT_HZ
     assert peak['lost'] <= ALLOWED_LOSS
     assert peak['sent'] - peak['masks'] == round(peak['lost'] * peak['sent'])
-    assert fixed['sent'] == 12 and fixed['sent_hz'] == pytest.approx(10.0, rel=0.1)
-    for each in (peak, fixed):
+    assert [each['sent'] for each in runs] == [12] * 3
+    # A machine that pauses makes one of them wrong.
+    assert statistics.median(each['sent_hz'] for each in runs) == pytest.approx(10.0, rel=0.1)
+    for each in (peak, *runs):
         latency = each['latency_ms']
         assert 0.5 < latency['p50'] <= latency['p95'] <= latency['p99'] <= latency['max'] < 5000
         # Each pair is a mask or counted as dropped; a lost frame of X costs an RGB frame as well.

@@ -88,7 +88,8 @@ def test_a_thread_waits_for_what_keeps_pythons_lock_and_for_nothing_else():
     kept, released = (functools.partial(library(None).usleep, 300_000)  # in us
                       for library in (ctypes.PyDLL, ctypes.CDLL))
     assert longest_wait_ms(kept) >= 300
-    assert longest_wait_ms(released) < 150
+    # The least of some, as a machine that pauses makes any thread wait.
+    assert min(longest_wait_ms(released) for _ in range(3)) < 150
 
 
 def test_a_thread_that_looks_on_ends_with_what_it_looks_at():

@@ -36,8 +36,8 @@ def _overload(stage, make_node, engine, seconds):
     masks = [(stamp_ns(mask.header), received)
              for mask, received in stage.received['segmentation/mask']]
     assert len(masks) > 2 * seconds
-    # What comes before a pair is counted, as a machine that pauses makes any of them late: the mask
-    # in work, and one more if that ends while the pair is on its way.
+    # What comes before a pair is counted, as a machine that pauses makes any of them late: the
+    # mask in work, and one more if that ends while the pair is on its way.
     before = [sum(stamp < other < received for _, other in masks) for stamp, received in masks]
     assert max(before) <= 2 and np.median(before) <= 1
     assert np.median([received - stamp for stamp, received in masks]) / 1e6 < 2 * 200 + 1000 / 30

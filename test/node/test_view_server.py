@@ -191,19 +191,20 @@ def test_each_node_has_its_own_and_one_that_is_not_heard_none(board, server, mon
 
 
 def test_a_node_is_looked_at_while_it_is_asked_for_and_shortly_after(board, server, monkeypatch):
-    monkeypatch.setattr(view_board, 'LOOKS_S', 0.2)
+    monkeypatch.setattr(view_board, 'LOOKS_S', 0.0)
     board.show({'a': shown(1), 'b': shown(1)})
     assert not board.is_looked_at('a')
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(state, server, 1, 'a')  # which takes a second
         while not board.is_looked_at('a'):
             time.sleep(0.001)
-        time.sleep(0.3)
-        assert board.is_looked_at('a') and not board.is_looked_at('b')
+        assert not board.is_looked_at('b')
         waiting.result()
-    assert board.is_looked_at('a')
-    time.sleep(0.25)
+    while board._asking:  # the answer is there a moment before that is noted
+        time.sleep(0.001)
     assert not board.is_looked_at('a')
+    monkeypatch.setattr(view_board, 'LOOKS_S', 0.9)
+    assert board.is_looked_at('a')
 
 
 def test_what_is_asked_for_and_not_there_is_not_kept(board, server, monkeypatch):
@@ -334,7 +335,8 @@ def test_there_are_no_more_connections_than_it_can_bear(board, monkeypatch):
         raise AssertionError('there is no room again')
 
 
-def test_it_ends_at_once_though_browsers_wait(board):
+def test_it_ends_at_once_though_browsers_wait(board, monkeypatch):
+    monkeypatch.setattr(view_server, '_WAIT_S', 30.0)
     board.show({'a': shown(1)})
     with serving(board) as server:
         held = connect(server, b'GET /state?seen=1 HTTP/1.1\r\nHost: localhost\r\n\r\n')
@@ -342,7 +344,7 @@ def test_it_ends_at_once_though_browsers_wait(board):
             time.sleep(0.001)
         started = time.monotonic()
         server.close()
-        assert time.monotonic() - started < 0.8
+        assert time.monotonic() - started < 10
     held.close()
 
 
