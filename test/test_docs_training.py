@@ -1,18 +1,22 @@
 # Copyright 2026 rgbx_seg_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/training.md tells to type is understood, and its files are those of a training."""
+"""What docs/training.md and models.md tell to type works, and the files are as they tell."""
 
 from pathlib import Path
 import re
 import shlex
+import shutil
+from textwrap import dedent
 
 import pytest
 from rgbx_seg_ros.__main__ import parse
-from rgbx_seg_ros.cards.card import list_cards
+from rgbx_seg_ros.cards.card import list_cards, load_card
 from rgbx_seg_ros.networks import NETWORKS
 from rgbx_seg_ros.training.config import TrainConfig
 from rgbx_seg_ros.training.train import load_config, train
+from rgbx_seg_ros.weights.checkpoint import load_weights, sha256
 from support import train_stage
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -60,3 +64,22 @@ def test_fields_of_a_recipe_that_are_named_exist():
     fields = set(TrainConfig.__dataclass_fields__)
     named = set(re.findall(r'`([a-z_]+): ', TEXT)) | set(re.findall(r'`([a-z]+_[a-z_]+)`', TEXT))
     assert len(named) > 8 and named <= fields | set(list_cards())
+
+
+def test_class_weights_are_taken_out_of_a_model_again(tmp_path, monkeypatch):
+    text = (ROOT / 'docs' / 'models.md').read_text(encoding='utf-8')
+    (block,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    shutil.copytree(ROOT / 'models', tmp_path / 'step_1')
+    recipe = ROOT / 'config' / 'train' / 'msrs_scene.yaml'
+    shutil.copy(recipe, tmp_path / 'step_1' / 'config.yaml')
+    monkeypatch.chdir(tmp_path)
+    exec(dedent(block), {})
+
+    card = load_card('unweighted/msrs_scene.yaml')
+    assert card.golden is None and card.weights.sha256 == sha256(card.find_weights())
+    before = load_weights('step_1/msrs_scene.safetensors')
+    after = load_weights('unweighted/msrs_scene.safetensors')
+    taken = before.pop('classify.bias').float() - after.pop('classify.bias').float()
+    weights = torch.tensor(load_config(recipe).loss.class_weights)
+    assert torch.allclose(taken.exp(), weights, rtol=0.01)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
