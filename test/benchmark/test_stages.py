@@ -100,10 +100,10 @@ def test_a_thread_that_looks_on_ends_with_what_it_looks_at():
 
 
 def test_the_memory_is_that_of_a_new_process_at_its_highest():
-    ballast = np.ones(400 * 10 ** 6, np.uint8)  # of this process, and not to be seen there
+    ballast = np.ones(800 * 10 ** 6, np.uint8)  # of this process, and not to be seen there
     footprint = measure_footprint(np.ones, CPU, 200 * 10 ** 6, np.uint8)
     assert 190 < footprint.peak - footprint.before < 260
-    assert footprint.before < ballast.nbytes / 1e6 + 100
+    assert footprint.before < ballast.nbytes / 1e6, 'PyTorch has 250 MB, with CUDA 540'
 
 
 def test_a_process_that_dies_is_told_and_the_rest_goes_on():
