@@ -14,7 +14,7 @@ from rgbx_seg_ros.messages.images import stamp_ns  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from support.node_stage import diagnostics  # noqa: E402
 
-pytestmark = pytest.mark.alone  # half of the masks that the engine can make must come
+pytestmark = pytest.mark.alone  # a mask that comes later than it should is a failure
 
 
 def _overload(stage, make_node, engine, seconds):
@@ -24,8 +24,9 @@ def _overload(stage, make_node, engine, seconds):
     stage.listen(Image, 'segmentation/mask')
     stage.listen(DiagnosticArray, '/diagnostics')
     rgb, x = np.zeros((480, 640, 3), np.uint8), np.zeros((480, 640), np.uint8)
-    sent, settled, start = 0, None, time.monotonic()
+    sent, paused_ms, settled, start = 0, 0.0, None, time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
+        paused_ms = max(paused_ms, 1e3 * (passed - sent / 30))
         stage.send(rgb, x, stage.stamp())
         sent += 1
         if settled is None and passed > seconds / 4:
@@ -36,11 +37,14 @@ def _overload(stage, make_node, engine, seconds):
     masks = [(stamp_ns(mask.header), received)
              for mask, received in stage.received['segmentation/mask']]
     assert len(masks) > 2 * seconds
-    # What comes before a pair is counted, as a machine that pauses makes any of them late: the
-    # mask in work, and one more if that ends while the pair is on its way.
+    latency_ms = [(received - stamp) / 1e6 for stamp, received in masks]
+    most_ms = 2 * 200 + 1000 / 30
+    # A machine that pauses now and then makes a mask late, and the next pair as well.
+    assert np.median(latency_ms) < most_ms and max(latency_ms) < most_ms + paused_ms
+    # Whatever the clock does, only the mask in work comes before that of a pair, and one more if
+    # that ends while the pair is on its way.
     before = [sum(stamp < other < received for _, other in masks) for stamp, received in masks]
     assert max(before) <= 2 and np.median(before) <= 1
-    assert np.median([received - stamp for stamp, received in masks]) / 1e6 < 2 * 200 + 1000 / 30
 
     def counted():
         facts = {name: int(value) for name, value in diagnostics(stage).items()
